@@ -1,0 +1,474 @@
+//! The agents' channel: one WebSocket that the agent dials (`GET /v1/agents/channel`), a JSON
+//! message per text frame.
+//!
+//! ```text
+//! agent                                   orchestrator
+//!   | -- Hello ------------------------------> |
+//!   | <------------------ Welcome | Refused -- |
+//!   | -- Heartbeat{seq..} -------------------> |   kept and sent again until acknowledged
+//!   | <-------------------------- Received --- |
+//!   | <-------------------------- Command ---- |   repeated after every reconnect until answered
+//!   | -- Progress* --------------------------> |   best effort
+//!   | -- Answer -----------------------------> |   stored by the agent: a repeated command gets it again
+//! ```
+//!
+//! A command is keyed `(migration, step, epoch)`. An agent carries a key out once, stores its
+//! answer durably and gives that answer to every repetition. It refuses epochs below the highest
+//! it has seen for the workload.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::workload::WorkloadState;
+
+/// The version of this channel. Both ends must speak the same.
+pub const PROTOCOL: u32 = 1;
+
+/// The path the agent dials.
+pub const CHANNEL_PATH: &str = "/v1/agents/channel";
+
+/// What an agent says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FromAgent {
+    /// The first message of every connection.
+    Hello(Hello),
+    /// Samples since the last acknowledged one.
+    Heartbeat(Heartbeat),
+    /// How far a running step has come.
+    Progress(Progress),
+    /// The result of a command.
+    Answer(Answer),
+}
+
+/// What the orchestrator says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToAgent {
+    /// The agent is known from now on.
+    Welcome(Welcome),
+    /// The agent is not let in; the orchestrator closes the connection after this.
+    Refused {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// Samples up to and including this sequence number are stored.
+    Received {
+        /// Highest stored sequence number of this agent's boot.
+        up_to: u64,
+    },
+    /// The other nodes, whenever that list changes. The agent measures its links to them.
+    Peers {
+        /// Everyone but the agent itself.
+        peers: Vec<Peer>,
+    },
+    /// Carry out a step.
+    Command(Command),
+}
+
+/// Who the agent is and what its node can do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the agent.
+    pub protocol: u32,
+    /// The node's name, unique in the cluster.
+    pub node: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// Changes with every start of the agent; sequence numbers count within it.
+    pub boot: Uuid,
+    /// `host:port` where other agents reach this one's transfer listener.
+    pub transfer_address: String,
+    /// What does not change between samples.
+    pub facts: NodeFacts,
+}
+
+/// The node's fixed properties.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Machine architecture as `uname -m` says it, for example `x86_64`.
+    pub arch: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Cores the node may use; less than the machine's where a quota confines it.
+    pub cpus: f64,
+    /// Relative speed of one core, 1 = reference.
+    pub cpu_score: f64,
+    /// Memory the node may use.
+    pub memory_bytes: u64,
+    /// `v1`, `v2` or `hybrid`.
+    pub cgroup: String,
+    /// Docker's version, or `None` where no daemon answers.
+    pub docker: Option<String>,
+    /// CRIU's version.
+    pub criu: Option<String>,
+    /// runc's version.
+    pub runc: Option<String>,
+    /// Labels out of the agent's configuration (site, tier, power and so on).
+    pub labels: BTreeMap<String, String>,
+    /// Why this node can neither give nor take containers; empty when it can.
+    pub cannot_migrate: Vec<String>,
+}
+
+/// The orchestrator's reply to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Seconds between two samples that the orchestrator asks for.
+    pub sample_interval_s: f64,
+    /// The other nodes.
+    pub peers: Vec<Peer>,
+}
+
+/// Another node, as an agent needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The node's name.
+    pub node: String,
+    /// `host:port` of its transfer listener.
+    pub transfer_address: String,
+}
+
+/// A batch of samples, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The samples, each with its sequence number.
+    pub samples: Vec<Sample>,
+}
+
+/// What a node looked like at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Counts from 1 within the agent's boot.
+    pub seq: u64,
+    /// When it was taken, by the node's clock.
+    pub at: Timestamp,
+    /// CPU used, as a fraction of what the node may use, 0 to 1.
+    pub cpu: f64,
+    /// Processes running or waiting for a CPU.
+    pub run_queue: f64,
+    /// One-minute load average.
+    pub load1: f64,
+    /// Memory used, as a fraction of what the node may use, 0 to 1.
+    pub memory: f64,
+    /// Pressure stall information, `some` of the last 10 s, 0 to 1.
+    pub pressure: Pressure,
+    /// Used fraction of the file system that holds Docker's data, 0 to 1.
+    pub disk: f64,
+    /// Bytes received a second over all interfaces but loopback.
+    pub network_received_bytes_per_s: f64,
+    /// Bytes sent a second over all interfaces but loopback.
+    pub network_sent_bytes_per_s: f64,
+    /// Hottest sensor in degrees Celsius; `None` where there is no sensor.
+    pub temperature_c: Option<f64>,
+    /// The node's containers, running or paused; `None` when Docker did not answer, so that nothing is known of them.
+    pub workloads: Option<Vec<WorkloadSample>>,
+    /// The links to other nodes.
+    pub links: Vec<LinkSample>,
+}
+
+/// Pressure stall information, fractions 0 to 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Waiting for CPU.
+    pub cpu: f64,
+    /// Waiting for memory.
+    pub memory: f64,
+    /// Waiting for IO.
+    pub io: f64,
+}
+
+/// A container at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadSample {
+    /// The container's name, without Docker's leading slash.
+    pub name: String,
+    /// Docker's container id.
+    pub container: String,
+    /// The image's name as the container was created with.
+    pub image: String,
+    /// What Docker says it does.
+    pub state: WorkloadState,
+    /// Cores used.
+    pub cpus: f64,
+    /// Memory used, page cache left out.
+    pub memory_bytes: u64,
+    /// CPU limit in cores, if any.
+    pub cpus_limit: Option<f64>,
+    /// Memory limit, if any.
+    pub memory_limit_bytes: Option<u64>,
+    /// The container's labels that begin with `fogshift.`.
+    pub labels: BTreeMap<String, String>,
+    /// Why it cannot be moved, each a whole sentence; empty when nothing stands in the way.
+    pub obstacles: Vec<String>,
+}
+
+/// What is known of the way to another node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkSample {
+    /// The other node.
+    pub to: String,
+    /// Round-trip time, median of the recent probes; `None` while nothing answered.
+    pub rtt_ms: Option<f64>,
+    /// Fraction of the recent probes that went unanswered, 0 to 1.
+    pub loss: f64,
+    /// Learned from real transfers; `None` before the first.
+    pub bandwidth_mbps: Option<f64>,
+}
+
+/// Which end of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The node that has the container.
+    Source,
+    /// The node that is to have it.
+    Destination,
+}
+
+/// Carry out one step of a migration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// The migration.
+    pub migration: Uuid,
+    /// The container's name.
+    pub workload: String,
+    /// The workload's epoch that this step belongs to. Steps before the commit carry the source's epoch, steps after it
+    /// the destination's, which is one higher.
+    pub epoch: u64,
+    /// What to do.
+    pub order: Order,
+}
+
+impl Command {
+    /// The key under which the agent stores the answer.
+    pub fn key(&self) -> CommandKey {
+        CommandKey { migration: self.migration, step: self.order.step(), epoch: self.epoch }
+    }
+}
+
+/// What makes two commands the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CommandKey {
+    /// The migration.
+    pub migration: Uuid,
+    /// The step.
+    pub step: Step,
+    /// The workload's epoch.
+    pub epoch: u64,
+}
+
+/// A step's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Source: read the configuration, refuse what cannot move.
+    Inspect,
+    /// Destination: create the container and wait for the stream.
+    Reserve,
+    /// Source: freeze, dump and ship.
+    Ship,
+    /// Destination: restore from the stream, held: no task runs.
+    Restore,
+    /// Destination: let the tasks run.
+    Resume,
+    /// Source: remove the frozen container and everything else of this migration.
+    Discard,
+    /// Destination: give the container its restart policy back and clean up.
+    Settle,
+    /// Source, rolling back: stop shipping, thaw, restore the restart policy.
+    Thaw,
+    /// Destination, rolling back: remove the held container and everything else of this migration.
+    Abandon,
+}
+
+impl Step {
+    /// The end that carries it out.
+    pub const fn role(self) -> Role {
+        match self {
+            Step::Inspect | Step::Ship | Step::Discard | Step::Thaw => Role::Source,
+            Step::Reserve | Step::Restore | Step::Resume | Step::Settle | Step::Abandon => Role::Destination,
+        }
+    }
+}
+
+/// A step with what it needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Order {
+    /// See [`Step::Inspect`].
+    Inspect,
+    /// See [`Step::Reserve`].
+    Reserve {
+        /// What to create; the source's own configuration.
+        specification: Specification,
+        /// Admits the source's stream and authenticates every byte of it.
+        ticket: Ticket,
+        /// The node that will ship.
+        source: String,
+    },
+    /// See [`Step::Ship`].
+    Ship {
+        /// Where to ship to.
+        destination: Peer,
+        /// The same ticket that the destination was given.
+        ticket: Ticket,
+    },
+    /// See [`Step::Restore`].
+    Restore,
+    /// See [`Step::Resume`].
+    Resume,
+    /// See [`Step::Discard`].
+    Discard,
+    /// See [`Step::Settle`].
+    Settle,
+    /// See [`Step::Thaw`].
+    Thaw,
+    /// See [`Step::Abandon`].
+    Abandon,
+}
+
+impl Order {
+    /// Its name.
+    pub const fn step(&self) -> Step {
+        match self {
+            Order::Inspect => Step::Inspect,
+            Order::Reserve { .. } => Step::Reserve,
+            Order::Ship { .. } => Step::Ship,
+            Order::Restore => Step::Restore,
+            Order::Resume => Step::Resume,
+            Order::Discard => Step::Discard,
+            Order::Settle => Step::Settle,
+            Order::Thaw => Step::Thaw,
+            Order::Abandon => Step::Abandon,
+        }
+    }
+}
+
+/// A migration's secret: 32 random bytes in hexadecimal, known to the orchestrator and both agents.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ticket(pub String);
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ticket(secret)")
+    }
+}
+
+/// Everything needed to create the container again. Only agents look inside `inspect`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Specification {
+    /// The container's name.
+    pub name: String,
+    /// The image's id (`sha256:…`) on the source.
+    pub image: String,
+    /// `docker inspect` of the source's container.
+    pub inspect: serde_json::Value,
+}
+
+/// How far a running step has come. Best effort: a lost one does no harm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The migration.
+    pub migration: Uuid,
+    /// What is going on.
+    pub stage: Stage,
+    /// Bytes of this stage so far.
+    pub bytes: u64,
+    /// Bytes of this stage in all, once known.
+    pub bytes_total: Option<u64>,
+}
+
+/// The parts of a migration that take time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Every task stops.
+    Freeze,
+    /// CRIU writes the images.
+    Dump,
+    /// The images travel.
+    Ship,
+    /// The destination checks every byte against the ticket.
+    Verify,
+    /// CRIU rebuilds the tasks.
+    Restore,
+    /// The tasks run again.
+    Resume,
+}
+
+/// The result of a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Which command.
+    pub key: CommandKey,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Done or failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The step is done; every step reports what it measured.
+    Done(Report),
+    /// The step is not done and will not be; what it had begun is undone or is left for `thaw` and `abandon`.
+    Failed(Failure),
+}
+
+/// What a step measured. Fields that a step does not know stay empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// `inspect`: the container's specification.
+    pub specification: Option<Specification>,
+    /// `reserve`: the id of the new container.
+    pub container: Option<String>,
+    /// How long each stage took here, in milliseconds.
+    pub stages_ms: BTreeMap<Stage, f64>,
+    /// `ship`: size of CRIU's images.
+    pub checkpoint_bytes: Option<u64>,
+    /// `ship`: bytes that went over the network.
+    pub sent_bytes: Option<u64>,
+    /// `ship`: how long the container had been frozen when this answer left.
+    pub frozen_ms: Option<f64>,
+    /// `thaw`: the source's container was seen running.
+    pub seen_running: Option<bool>,
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure, for programs.
+    pub kind: FailureKind,
+    /// One sentence for people: what failed, why, what to do.
+    pub message: String,
+    /// The last lines of the log that shows it, if there is one.
+    #[serde(default)]
+    pub log: Vec<String>,
+}
+
+/// Kinds of failure that the orchestrator tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The workload or the node cannot do this; nothing was touched.
+    Refused,
+    /// The container is not there (any more).
+    Gone,
+    /// The command's epoch is over.
+    Stale,
+    /// The agent was restarted in the middle of the step.
+    Interrupted,
+    /// The stream between the agents broke or did not verify.
+    Transfer,
+    /// CRIU, runc or Docker said no.
+    Runtime,
+    /// A `thaw` or `abandon` overtook the step.
+    Cancelled,
+    /// Anything else on this node: disk, memory, permissions.
+    Node,
+}

@@ -1,0 +1,261 @@
+//! The typed client of the REST API, for `fogctl` and the tests.
+//!
+//! One method a route. A method fails in one of four ways ([`ClientError`]), so that a caller can tell "not there" from
+//! "said no" from "this is no orchestrator". What takes long is followed by server-sent events: [`Client::notices`],
+//! [`Client::wait_for_migration`].
+
+mod error;
+mod notice;
+mod sse;
+mod wait;
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::decision::Decision;
+use crate::list::List;
+use crate::migration::{Migration, MigrationRequest};
+use crate::node::Node;
+use crate::policy::PolicyView;
+use crate::problem::Problem;
+use crate::workload::Workload;
+
+pub use error::ClientError;
+pub use notice::Notice;
+pub use wait::{Update, Waited};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which migrations a list is to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MigrationFilter {
+    /// Only this workload's.
+    pub workload: Option<String>,
+    /// At most so many, 1 to 1000; the orchestrator's default when left out.
+    pub limit: Option<u32>,
+}
+
+/// Speaks to one orchestrator. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the orchestrator at `url`, for example `http://127.0.0.1:7700`. Writes need the token.
+    pub fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+        let base = address(url)?;
+        let token = token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
+        if token.as_deref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            let why = "the token holds characters that no token has; is the right file given?".to_owned();
+            return Err(ClientError::Address { url: url.to_owned(), why });
+        }
+        // The orchestrator stands in the fog's own network: a proxy for the internet does not lead there.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("fog-api/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ClientError::Address { url: url.to_owned(), why: error::innermost(&error) })?;
+        Ok(Self { http, base, token })
+    }
+
+    /// The orchestrator's address.
+    pub fn url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Every node.
+    pub async fn nodes(&self) -> Result<List<Node>, ClientError> {
+        self.get(&["v1", "nodes"], &[]).await
+    }
+
+    /// One node.
+    pub async fn node(&self, name: &str) -> Result<Node, ClientError> {
+        self.get(&["v1", "nodes", name], &[]).await
+    }
+
+    /// Every workload, or those of one node.
+    pub async fn workloads(&self, node: Option<&str>) -> Result<List<Workload>, ClientError> {
+        self.get(&["v1", "workloads"], &[("node", node.map(str::to_owned))]).await
+    }
+
+    /// One workload.
+    pub async fn workload(&self, name: &str) -> Result<Workload, ClientError> {
+        self.get(&["v1", "workloads", name], &[]).await
+    }
+
+    /// Migrations, newest first.
+    pub async fn migrations(&self, filter: &MigrationFilter) -> Result<List<Migration>, ClientError> {
+        let query = [("workload", filter.workload.clone()), ("limit", filter.limit.map(|limit| limit.to_string()))];
+        self.get(&["v1", "migrations"], &query).await
+    }
+
+    /// One migration.
+    pub async fn migration(&self, id: Uuid) -> Result<Migration, ClientError> {
+        self.get(&["v1", "migrations", &id.to_string()], &[]).await
+    }
+
+    /// Begins a migration; it goes on after this returns.
+    pub async fn migrate(&self, request: &MigrationRequest) -> Result<Migration, ClientError> {
+        self.post(&["v1", "migrations"], Some(request)).await
+    }
+
+    /// Asks a migration to stop and roll back; possible until its commit.
+    pub async fn cancel(&self, id: Uuid) -> Result<Migration, ClientError> {
+        self.post(&["v1", "migrations", &id.to_string(), "cancel"], None::<&()>).await
+    }
+
+    /// Decisions, newest first.
+    pub async fn decisions(&self, limit: Option<u32>) -> Result<List<Decision>, ClientError> {
+        self.get(&["v1", "decisions"], &[("limit", limit.map(|limit| limit.to_string()))]).await
+    }
+
+    /// One decision.
+    pub async fn decision(&self, id: Uuid) -> Result<Decision, ClientError> {
+        self.get(&["v1", "decisions", &id.to_string()], &[]).await
+    }
+
+    /// The policy in force.
+    pub async fn policy(&self) -> Result<PolicyView, ClientError> {
+        self.get(&["v1", "policy"], &[]).await
+    }
+
+    /// Whether the orchestrator can work.
+    pub async fn ready(&self) -> Result<(), ClientError> {
+        let request = self.request(Method::GET, &["readyz"], &[])?.timeout(REQUEST_TIMEOUT);
+        self.send(request).await.map(drop)
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<String>)],
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::GET, path, query)?.timeout(REQUEST_TIMEOUT);
+        self.read(self.send(request).await?).await
+    }
+
+    async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let mut request = self.request(Method::POST, path, &[])?.timeout(REQUEST_TIMEOUT);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.read(self.send(request).await?).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, Option<String>)],
+    ) -> Result<RequestBuilder, ClientError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        for (name, value) in query {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+    }
+
+    /// Sends, and tells success from every kind of failure.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|error| ClientError::from_request(self.url(), &error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.map_err(|error| ClientError::from_request(self.url(), &error))?;
+        Err(match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) => ClientError::Problem(problem),
+            Err(_) => ClientError::Unexpected {
+                url: self.url().to_owned(),
+                status: Some(status.as_u16()),
+                what: format!("it answered {status}: {}", error::beginning(&text)),
+            },
+        })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(|error| ClientError::from_request(self.url(), &error))?;
+        serde_json::from_str(&text).map_err(|error| ClientError::Unexpected {
+            url: self.url().to_owned(),
+            status: Some(status),
+            what: format!("its answer cannot be read ({error}): {}", error::beginning(&text)),
+        })
+    }
+}
+
+fn address(url: &str) -> Result<Url, ClientError> {
+    let wrong = |why: &str| Err(ClientError::Address { url: url.to_owned(), why: why.to_owned() });
+    match Url::parse(url) {
+        Ok(base) if base.scheme() == "https" => {
+            wrong("this version speaks plain http only; use http:// inside a network that you trust, or a tunnel")
+        }
+        Ok(base) if base.scheme() != "http" => wrong("the address must begin with http://"),
+        Ok(base) if base.query().is_some() || base.fragment().is_some() => {
+            wrong("the address must end before any ? or #")
+        }
+        Ok(base) => Ok(base),
+        Err(error) => wrong(&format!("{error}; it must look like http://127.0.0.1:7700")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(url: &str) -> String {
+        Client::new(url, None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_address_that_cannot_work_says_why() {
+        assert!(wrong("https://fog:7700").contains("plain http only"));
+        assert!(wrong("ftp://fog").contains("http://"));
+        assert!(wrong("fog:7700").contains("http://"));
+        assert!(wrong("nonsense").contains("must look like http://127.0.0.1:7700"));
+    }
+
+    #[test]
+    fn names_are_escaped_and_a_path_in_front_is_kept() {
+        let client = Client::new("http://fog:1/behind/", None).unwrap();
+        let query = [("node", Some("ä&b".to_owned())), ("limit", None)];
+        let request = client.request(Method::GET, &["v1", "nodes", "a/b ?"], &query).unwrap().build().unwrap();
+        assert_eq!(request.url().as_str(), "http://fog:1/behind/v1/nodes/a%2Fb%20%3F?node=%C3%A4%26b");
+    }
+
+    #[test]
+    fn a_token_with_line_breaks_inside_is_refused_and_never_shown() {
+        let error = Client::new("http://fog", Some("secret\nword")).unwrap_err().to_string();
+        assert!(!error.contains("secret"));
+        let client = Client::new("http://fog", Some(" secret\n")).unwrap();
+        assert!(!format!("{client:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,18 @@
+//! Fogshift's wire types: what the REST API, the agents' channel and the events say.
+//!
+//! Pure data. Instants are RFC 3339 in UTC, durations and sizes carry their unit in the name
+//! (`downtime_ms`, `memory_bytes`), fractions run from 0 to 1. The `client` feature adds the
+//! typed client that `fogctl` and the end-to-end tests use.
+#![warn(missing_docs)]
+
+pub mod agent;
+#[cfg(feature = "client")]
+pub mod client;
+pub mod decision;
+pub mod event;
+pub mod list;
+pub mod migration;
+pub mod node;
+pub mod policy;
+pub mod problem;
+pub mod workload;

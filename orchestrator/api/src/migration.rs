@@ -1,0 +1,178 @@
+//! Migrations: one container, from one node to another.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::agent::{Stage, Step};
+
+/// How memory travels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The orchestrator chooses.
+    #[default]
+    Auto,
+    /// Freeze, move everything, run.
+    StopAndCopy,
+    /// Copy while it runs, then freeze for the rest.
+    PreCopy,
+    /// Freeze, move the little state, run, memory follows.
+    PostCopy,
+    /// Pre-copy, then post-copy.
+    Hybrid,
+}
+
+/// `POST /v1/migrations`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationRequest {
+    /// The workload's name.
+    pub workload: String,
+    /// Where to; the orchestrator chooses when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// How.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+/// Where a migration stands. The states and their transitions are drawn in `fog-core`'s `migration` module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The source reads the configuration.
+    Inspecting,
+    /// The destination makes room.
+    Reserving,
+    /// The container is frozen, dumped, shipped and restored, held.
+    Moving,
+    /// Ownership is being written.
+    Committing,
+    /// The destination owns it and lets it run.
+    Resuming,
+    /// It runs on the destination; the source removes its frozen copy.
+    Discarding,
+    /// Over: it runs on the destination and nothing is left on the source.
+    Done,
+    /// Something failed before the commit: the source is being thawed.
+    RollingBack,
+    /// Over: the source was seen running.
+    RolledBack,
+    /// Over, and a person must look: the `cause` says why.
+    Failed,
+}
+
+impl Phase {
+    /// Whether nothing more will happen.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Phase::Done | Phase::RolledBack | Phase::Failed)
+    }
+}
+
+impl std::fmt::Display for Strategy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Strategy::Auto => "auto",
+            Strategy::StopAndCopy => "stop-and-copy",
+            Strategy::PreCopy => "pre-copy",
+            Strategy::PostCopy => "post-copy",
+            Strategy::Hybrid => "hybrid",
+        })
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Phase::Inspecting => "inspecting",
+            Phase::Reserving => "reserving",
+            Phase::Moving => "moving",
+            Phase::Committing => "committing",
+            Phase::Resuming => "resuming",
+            Phase::Discarding => "discarding",
+            Phase::Done => "done",
+            Phase::RollingBack => "rolling-back",
+            Phase::RolledBack => "rolled-back",
+            Phase::Failed => "failed",
+        })
+    }
+}
+
+/// `GET /v1/migrations`, `GET /v1/migrations/{id}`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Its id; sorts by time.
+    pub id: Uuid,
+    /// The workload's name.
+    pub workload: String,
+    /// From.
+    pub source: String,
+    /// To.
+    pub destination: String,
+    /// How; never `auto` once it is chosen.
+    pub strategy: Strategy,
+    /// Who asked for it: `policy` or `user`.
+    pub asked_by: String,
+    /// The decision that it carries out.
+    pub decision: Uuid,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why it was rolled back or failed.
+    pub cause: Option<Cause>,
+    /// What is going on in the current phase, while it runs.
+    pub progress: Option<StageProgress>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When nothing more happened.
+    pub finished_at: Option<Timestamp>,
+    /// Each phase with the moment it began, in order.
+    pub phases: Vec<PhaseEntry>,
+    /// When each step was answered, by the orchestrator's clock.
+    pub answered: BTreeMap<Step, Timestamp>,
+    /// How long each stage took, in milliseconds.
+    pub stages_ms: BTreeMap<Stage, f64>,
+    /// Size of CRIU's images.
+    pub checkpoint_bytes: Option<u64>,
+    /// Bytes that went from agent to agent.
+    pub sent_bytes: Option<u64>,
+    /// From the freeze on the source to the first instruction on the destination; an upper bound, too long by at most
+    /// two one-way trips between agent and orchestrator (no two clocks are compared).
+    pub downtime_ms: Option<f64>,
+}
+
+/// A phase and when it began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseEntry {
+    /// The phase.
+    pub phase: Phase,
+    /// Its beginning, by the orchestrator's clock.
+    pub at: Timestamp,
+}
+
+/// How far the running stage has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageProgress {
+    /// The stage.
+    pub stage: Stage,
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Bytes in all, once known.
+    pub bytes_total: Option<u64>,
+}
+
+/// Why a migration did not end as asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The step that failed, if it was one.
+    pub step: Option<Step>,
+    /// The node where it failed, if it was one.
+    pub node: Option<String>,
+    /// One sentence for people.
+    pub message: String,
+    /// The last lines of the log that shows it.
+    #[serde(default)]
+    pub log: Vec<String>,
+}

@@ -1,0 +1,64 @@
+//! Nodes and the links between them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{LinkSample, NodeFacts, Pressure};
+
+/// Whether a node is there, judged by its heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Availability {
+    /// Heartbeats arrive.
+    Active,
+    /// Some are missing.
+    Suspect,
+    /// Too many are missing: it is not planned with.
+    Offline,
+}
+
+/// `GET /v1/nodes`, `GET /v1/nodes/{name}`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// The node's name.
+    pub name: String,
+    /// Whether it is there.
+    pub availability: Availability,
+    /// Its agent's connection is open.
+    pub connected: bool,
+    /// The agent's version.
+    pub agent_version: String,
+    /// `host:port` of its transfer listener.
+    pub transfer_address: String,
+    /// Fixed properties.
+    pub facts: NodeFacts,
+    /// The newest sample, without its workloads and links.
+    pub utilization: Option<Utilization>,
+    /// Its links to the other nodes.
+    pub links: Vec<LinkSample>,
+    /// How many containers it holds.
+    pub workloads: usize,
+    /// When the last heartbeat arrived, by the orchestrator's clock.
+    pub heartbeat_at: Option<Timestamp>,
+}
+
+/// A node's newest sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Utilization {
+    /// When it was taken, by the node's clock.
+    pub at: Timestamp,
+    /// CPU, 0 to 1.
+    pub cpu: f64,
+    /// CPU over the policy's window: what decisions are made of, 0 to 1.
+    pub cpu_sustained: f64,
+    /// Memory, 0 to 1.
+    pub memory: f64,
+    /// Processes running or waiting for a CPU.
+    pub run_queue: f64,
+    /// Pressure stall information.
+    pub pressure: Pressure,
+    /// Used fraction of Docker's file system, 0 to 1.
+    pub disk: f64,
+    /// Hottest sensor, degrees Celsius.
+    pub temperature_c: Option<f64>,
+}
