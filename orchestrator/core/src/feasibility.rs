@@ -1,0 +1,324 @@
+//! Where a workload can run at all: every reason against, at once.
+//!
+//! Hard reasons are facts that nobody can wish away (another architecture, no memory, an obstacle for CRIU). The others are
+//! matters of judgement that the planner respects and a person may overrule (load, cooldown, downtime).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::availability::{Availability, seconds};
+use crate::explain::{milliseconds, percent};
+use crate::model::{MigrateMode, Node, Snapshot, Workload, WorkloadState};
+use crate::overload::{Metric, overloads};
+use crate::policy::Policy;
+use crate::projection::{Load, Projection};
+
+/// Why something can't or shouldn't be: a code for programs, a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// What kind of reason.
+    pub code: ReasonCode,
+    /// The reason in words, with the numbers it rests on.
+    pub detail: String,
+}
+
+impl Reason {
+    pub(crate) fn new(code: ReasonCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+/// Kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReasonCode {
+    /// The workload no longer exists, or no longer is where the plan thought.
+    WorkloadMoved,
+    /// The workload is paused, restarting or stopped.
+    NotRunning,
+    /// CRIU can't move the workload.
+    Obstacle,
+    /// The workload is pinned (`migrate = never`).
+    Pinned,
+    /// The workload is migrating already.
+    InFlight,
+    /// The source is not active.
+    SourceUnavailable,
+    /// The source can't migrate.
+    SourceCannotMigrate,
+    /// The workload moved a short while ago.
+    Cooldown,
+    /// The workload's last migration failed a short while ago.
+    FailedLately,
+    /// The workload belongs to a group.
+    Grouped,
+    /// The destination doesn't exist (any more).
+    NodeUnknown,
+    /// The workload is there already.
+    SameNode,
+    /// The destination is not active.
+    Unavailable,
+    /// The destination is cordoned.
+    Cordoned,
+    /// The destination is being emptied.
+    Draining,
+    /// The destination can't migrate.
+    CannotMigrate,
+    /// The destination has another architecture.
+    Architecture,
+    /// The destination's utilization is not known.
+    NotMeasured,
+    /// The destination hasn't got the memory.
+    MemoryFull,
+    /// The destination would have to use its memory reserve.
+    MemoryReserve,
+    /// The destination would be too busy.
+    CpuReserve,
+    /// The destination is overloaded itself, or suffers from pressure or heat.
+    Overloaded,
+    /// It came from there a short while ago.
+    Return,
+    /// The downtime would be longer than the workload bears.
+    Downtime,
+    /// The new node would hardly be less busy than the old one.
+    LittleGain,
+    /// Enough migrations run already.
+    Concurrency,
+    /// Nothing needs to be done: the node is relieved without it.
+    Relieved,
+    /// A workload left the node a short while ago, and its pressure or temperature needs time to fall.
+    Settling,
+    /// No node can take it.
+    NoDestination,
+}
+
+impl ReasonCode {
+    /// Whether it also stands against a migration that a person asks for. The rest are matters of judgement: load,
+    /// cooldown, downtime.
+    pub fn is_hard(self) -> bool {
+        use ReasonCode::*;
+        match self {
+            WorkloadMoved | NotRunning | Obstacle | Pinned | InFlight | SourceUnavailable | SourceCannotMigrate => true,
+            NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture => true,
+            NotMeasured | MemoryFull | Concurrency | NoDestination => true,
+            Cooldown | FailedLately | Grouped | MemoryReserve | CpuReserve | Overloaded | Return => false,
+            Downtime | LittleGain | Relieved | Settling => false,
+        }
+    }
+}
+
+/// Every reason against moving `workload` to `destination`, hard and soft; empty if it is feasible.
+pub fn feasibility(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    workload: &Workload,
+    destination: &Node,
+    now: Timestamp,
+) -> Vec<Reason> {
+    let context = Context { projection: &Projection::new(snapshot, policy, now), policy, now };
+    let Some(source) = snapshot.node(workload.node.as_str()) else {
+        return vec![source_unknown(workload)];
+    };
+    let mut reasons = context.against_leaving(workload, source);
+    reasons.extend(context.against_destination(workload, source, destination, &[]));
+    reasons
+}
+
+pub(crate) fn source_unknown(workload: &Workload) -> Reason {
+    Reason::new(ReasonCode::SourceUnavailable, format!("{}, the node it is on, is not known", workload.node))
+}
+
+/// What every judgement rests on.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'p, 'a> {
+    pub(crate) projection: &'p Projection<'a>,
+    pub(crate) policy: &'p Policy,
+    pub(crate) now: Timestamp,
+}
+
+impl Context<'_, '_> {
+    /// Why the workload can't or shouldn't leave its node, whatever the destination.
+    pub(crate) fn against_leaving(&self, workload: &Workload, source: &Node) -> Vec<Reason> {
+        use ReasonCode::*;
+        let name = &workload.name;
+        let mut reasons = Vec::new();
+        let mut add = |code, detail: String| reasons.push(Reason::new(code, detail));
+        if let Some(to) = self.projection.flying_to(workload) {
+            add(InFlight, format!("{name} is on its way to {to} already"));
+        }
+        if workload.migrate == MigrateMode::Never {
+            add(Pinned, format!("{name} is pinned to {} (migrate = never)", source.name));
+        }
+        if workload.state != WorkloadState::Running {
+            add(NotRunning, format!("{name} is {}, and only a running workload migrates", workload.state.as_str()));
+        }
+        for obstacle in &workload.obstacles {
+            add(Obstacle, format!("{name} can't be checkpointed: {obstacle}"));
+        }
+        if source.availability != Availability::Active {
+            add(SourceUnavailable, format!("{}, the node it is on, is {}", source.name, source.availability));
+        }
+        for obstacle in &source.obstacles {
+            add(SourceCannotMigrate, format!("{}, the node it is on, can't migrate: {obstacle}", source.name));
+        }
+        let cooldown = &self.policy.cooldown;
+        if let Some(ago) = self.within(workload.moved_at, cooldown.moved_s) {
+            add(Cooldown, format!("{name} moved {ago:.0} s ago and is left alone for {:.0} s", cooldown.moved_s));
+        }
+        let failed_s = doubled(cooldown.failed_s, workload.failures, cooldown.longest_s);
+        if let Some(ago) = self.within(workload.failed_at, failed_s) {
+            let detail =
+                format!("the last migration of {name} failed {ago:.0} s ago, the next try is after {failed_s:.0} s");
+            add(FailedLately, detail);
+        }
+        if let Some(group) = &workload.group {
+            add(Grouped, format!("{name} belongs to the group {group}, and groups can't move as one yet"));
+        }
+        reasons.extend(self.against_more_moves(source));
+        reasons
+    }
+
+    /// Whether enough migrations run already, in the cluster or at this node.
+    pub(crate) fn against_more_moves(&self, node: &Node) -> Option<Reason> {
+        let limits = &self.policy.concurrency;
+        let (total, here) = (self.projection.moves_total(), self.projection.moves(node));
+        let detail = if total >= limits.cluster {
+            format!("as many migrations as may run in the cluster already ({total})")
+        } else if here >= limits.per_node {
+            format!("{} takes part in as many migrations as it may already ({here})", node.name)
+        } else {
+            return None;
+        };
+        Some(Reason::new(ReasonCode::Concurrency, detail))
+    }
+
+    /// Why the workload can't or shouldn't go there. `pressing` is what the source suffers from, if
+    /// that is why it moves: the new node must then be better in at least one of these.
+    pub(crate) fn against_destination(
+        &self,
+        workload: &Workload,
+        source: &Node,
+        node: &Node,
+        pressing: &[Metric],
+    ) -> Vec<Reason> {
+        use ReasonCode::*;
+        let mut reasons = Vec::new();
+        let mut add = |code, detail: String| reasons.push(Reason::new(code, detail));
+        let name = &node.name;
+        if node.name == source.name {
+            add(SameNode, format!("{} is on {name} already", workload.name));
+        }
+        if node.availability != Availability::Active {
+            add(Unavailable, format!("{name} is {}", node.availability));
+        }
+        if node.cordoned {
+            add(Cordoned, format!("{name} is cordoned"));
+        }
+        if node.draining {
+            add(Draining, format!("{name} is being drained"));
+        }
+        for obstacle in &node.obstacles {
+            add(CannotMigrate, format!("{name} can't migrate: {obstacle}"));
+        }
+        if node.arch != source.arch {
+            add(Architecture, format!("{name} is {}, {} runs on {}", node.arch, workload.name, source.arch));
+        }
+        let after = self.projection.load_with(workload, source, node);
+        let load = self.against_load(workload, node, after);
+        let too_busy = !load.is_empty();
+        for reason in load {
+            add(reason.code, reason.detail);
+        }
+        let cooldown = &self.policy.cooldown;
+        let return_s = doubled(cooldown.return_s, workload.moves_24h, cooldown.longest_s);
+        if workload.last_from.as_ref() == Some(name)
+            && let Some(ago) = self.within(workload.moved_at, return_s)
+        {
+            let detail =
+                format!("{} came from {name} {ago:.0} s ago and may return after {return_s:.0} s", workload.name);
+            add(Return, detail);
+        }
+        let budget = self.downtime_budget_ms(workload);
+        if let Some(downtime) = self.expected(workload, source, node).downtime_ms.filter(|ms| *ms > budget) {
+            let (downtime, budget) = (milliseconds(downtime as f64), milliseconds(budget as f64));
+            add(Downtime, format!("moving to {name} would stop {} for {downtime} (limit {budget})", workload.name));
+        }
+        let before = self.projection.load(source);
+        let gains = pressing.iter().map(|metric| match metric {
+            Metric::Cpu => before.cpu.zip(after.cpu).map(|pair| (pair, "CPU")),
+            Metric::Memory => before.memory.zip(after.memory).map(|pair| (pair, "memory")),
+            Metric::Pressure | Metric::TemperatureC => None,
+        });
+        // One that is good enough, or that can't be compared, settles it.
+        let little = |((before, after), _): &((f64, f64), &str)| before - after < self.policy.min_gain;
+        let little: Option<Vec<_>> = gains.map(|gain| gain.filter(little)).collect();
+        if let Some(((before, after), what)) = little.and_then(|all| all.first().copied()).filter(|_| !too_busy) {
+            let (before, after) = (percent(before), percent(after));
+            add(
+                LittleGain,
+                format!("{name} would be at {after} {what}, {} is at {before}: too little gain", source.name),
+            );
+        }
+        reasons.extend(self.against_more_moves(node).filter(|_| node.name != source.name));
+        reasons
+    }
+
+    fn against_load(&self, workload: &Workload, node: &Node, after: Load) -> Vec<Reason> {
+        use ReasonCode::*;
+        let name = &node.name;
+        let mut reasons = Vec::new();
+        let (Some(cpu), Some(memory)) = (after.cpu, after.memory) else {
+            let detail = format!("nobody knows how busy {name} is: its CPU or memory is not measured");
+            return vec![Reason::new(NotMeasured, detail)];
+        };
+        let memory_limit = 1.0 - self.policy.headroom.memory;
+        if memory > 1.0 {
+            let detail =
+                format!("{name} has not enough memory: with {} it would need {}", workload.name, percent(memory));
+            reasons.push(Reason::new(MemoryFull, detail));
+        } else if memory > memory_limit {
+            let detail =
+                format!("{name} would use {} of its memory (limit {})", percent(memory), percent(memory_limit));
+            reasons.push(Reason::new(MemoryReserve, detail));
+        }
+        let mut hot_cpu = false;
+        for overload in overloads(node, self.policy) {
+            hot_cpu |= overload.metric == Metric::Cpu;
+            reasons.push(Reason::new(Overloaded, format!("{name} is overloaded itself: {}", overload.describe())));
+        }
+        for metric in [Metric::Pressure, Metric::TemperatureC] {
+            let threshold = metric.threshold(self.policy);
+            if let Some(value) = metric.measure(node, self.policy)
+                && (threshold.done..threshold.start).contains(&value)
+            {
+                let detail = format!("{name} is near overload: {}", metric.describe(value, threshold.done));
+                reasons.push(Reason::new(Overloaded, detail));
+            }
+        }
+        let cpu_limit = 1.0 - self.policy.headroom.cpu;
+        if cpu > cpu_limit && !hot_cpu {
+            let detail = format!("{name} would be at {} CPU (limit {})", percent(cpu), percent(cpu_limit));
+            reasons.push(Reason::new(CpuReserve, detail));
+        }
+        reasons
+    }
+
+    /// Seconds since `then`, if that is less than `span_s` ago. A time in the future counts as now: clocks differ.
+    fn within(&self, then: Option<Timestamp>, span_s: f64) -> Option<f64> {
+        let ago = self.now.duration_since(then?).as_secs_f64().max(0.0);
+        (ago < seconds(span_s).as_secs_f64()).then_some(ago)
+    }
+}
+
+/// `base` doubled for every count after the first, up to `longest`.
+fn doubled(base: f64, count: u32, longest: f64) -> f64 {
+    let exponent = i32::try_from(count.saturating_sub(1).min(64)).unwrap_or(64);
+    (base * 2f64.powi(exponent)).min(longest)
+}

@@ -1,0 +1,470 @@
+//! The migration protocol as a value: events in, commands out.
+//!
+//! ```text
+//!            inspect           reserve            ship ∥ restore          one transaction
+//! Begin ──► Inspecting ──────► Reserving ──────► Moving ───────────────► Committing
+//!               │                 │                 │                     │      │
+//!               └────── failure, stall, cancel ─────┴──── refused ────────┘      │ committed
+//!                                 ▼                                              ▼
+//!                            RollingBack ── thaw: gone ──► Failed           Resuming ── resume: gone ──► Failed
+//!                                 │ thaw: seen running                           │ resume
+//!                                 ▼                                              ▼
+//!                            RolledBack                                     Discarding ── discard ∥ settle ──► Done
+//! ```
+//!
+//! | phase | who runs it | who holds a frozen copy | a failure there |
+//! |---|---|---|---|
+//! | Inspecting, Reserving | source | nobody | rolls back: nothing was touched on the source |
+//! | Moving | nobody | source; the destination builds one, held | rolls back: abandon ∥ thaw |
+//! | Committing | nobody | both | a refused transaction rolls back; a lost reply is asked again |
+//! | Resuming | destination, from the step's success on | source | the step is repeated; only `gone` ends it, as Failed |
+//! | Discarding | destination | source, until discarded | the steps are repeated until done |
+//! | RollingBack | source, from the step's success on | destination, until abandoned | the steps are repeated; only `gone` ends it |
+//!
+//! Two rules make it safe. Steps before the commit can only be undone, steps after it only be done
+//! again: no state orders both `resume` and `thaw`. And a restored copy is held, no task of it runs,
+//! until `resume`, which is ordered only after the commit. So a destination that cannot be reached
+//! never stops a roll back.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// Which end carries a step out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The node that has the container.
+    Source,
+    /// The node that is to have it.
+    Destination,
+}
+
+/// What an agent is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Source: read the configuration, refuse what cannot move.
+    Inspect,
+    /// Destination: create the container, wait for the stream.
+    Reserve,
+    /// Source: freeze, dump, ship.
+    Ship,
+    /// Destination: restore, held.
+    Restore,
+    /// Destination: let it run.
+    Resume,
+    /// Source: remove the frozen copy.
+    Discard,
+    /// Destination: restart policy back, clean up.
+    Settle,
+    /// Source, rolling back: let it run again.
+    Thaw,
+    /// Destination, rolling back: remove the held copy.
+    Abandon,
+}
+
+impl Step {
+    /// Which end carries it out.
+    pub const fn role(self) -> Role {
+        match self {
+            Step::Inspect | Step::Ship | Step::Discard | Step::Thaw => Role::Source,
+            Step::Reserve | Step::Restore | Step::Resume | Step::Settle | Step::Abandon => Role::Destination,
+        }
+    }
+
+    /// Whether it comes after the commit and therefore belongs to the destination's epoch.
+    pub const fn is_after_commit(self) -> bool {
+        matches!(self, Step::Resume | Step::Discard | Step::Settle)
+    }
+
+    /// Whether it is repeated until it succeeds.
+    const fn is_repeated(self) -> bool {
+        matches!(self, Step::Resume | Step::Discard | Step::Settle | Step::Thaw | Step::Abandon)
+    }
+}
+
+/// Where a migration stands. See the diagram above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The source reads the configuration.
+    Inspecting,
+    /// The destination makes room.
+    Reserving,
+    /// Frozen; the state travels.
+    Moving,
+    /// Ownership is being written.
+    Committing,
+    /// The destination owns it and lets it run.
+    Resuming,
+    /// It runs on the destination; the source's copy is being removed.
+    Discarding,
+    /// Over: it runs on the destination, nothing is left behind.
+    Done,
+    /// The source is being thawed.
+    RollingBack,
+    /// Over: the source was seen running.
+    RolledBack,
+    /// Over, and a person must look.
+    Failed,
+}
+
+impl Phase {
+    /// Whether the workload's fate in this migration is decided.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Phase::Done | Phase::RolledBack | Phase::Failed)
+    }
+
+    /// Whether the destination owns the workload.
+    pub const fn is_committed(self) -> bool {
+        matches!(self, Phase::Resuming | Phase::Discarding | Phase::Done)
+    }
+
+    /// Whether a failure, a stall or a cancellation still rolls back.
+    const fn can_roll_back(self) -> bool {
+        matches!(self, Phase::Inspecting | Phase::Reserving | Phase::Moving)
+    }
+}
+
+/// Why a migration did not end as asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The step that failed, if it was one.
+    pub step: Option<Step>,
+    /// One sentence for people.
+    pub message: String,
+    /// The last lines of the log that shows it.
+    pub log: Vec<String>,
+}
+
+/// How a step failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The container is not there any more: repeating cannot help.
+    pub gone: bool,
+    /// One sentence for people.
+    pub message: String,
+    /// The last lines of the log that shows it.
+    pub log: Vec<String>,
+}
+
+/// What happens to a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It was written down and starts.
+    Begin,
+    /// An agent answered.
+    Answered {
+        /// The step.
+        step: Step,
+        /// What came of it.
+        outcome: Result<(), Failure>,
+    },
+    /// The ownership transaction is durable.
+    Committed,
+    /// The ownership transaction did not take place and never will.
+    CommitRefused {
+        /// Why.
+        message: String,
+    },
+    /// Nothing moved for longer than the policy allows.
+    Stalled {
+        /// What was waited for, and how long.
+        message: String,
+    },
+    /// Somebody asked to stop.
+    Cancelled {
+        /// Who.
+        by: String,
+    },
+}
+
+/// What is to be done about it. Nothing in a command leaves the executor a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Tell the step's agent to carry it out; repeat after every reconnect until it is answered.
+    Order(Step),
+    /// Like `Order`, after a pause: it failed and must succeed.
+    OrderAgain(Step),
+    /// Write the ownership in one transaction together with the state that [`Event::Committed`] leads to.
+    Commit,
+}
+
+/// A migration's state: everything the protocol needs to go on after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Steps that were ordered and not answered.
+    pub outstanding: BTreeSet<Step>,
+    /// The destination may hold something of this migration.
+    pub reserved: bool,
+    /// Why it is being or was rolled back, or failed.
+    pub cause: Option<Cause>,
+}
+
+impl Default for Migration {
+    fn default() -> Self {
+        Self { phase: Phase::Inspecting, outstanding: BTreeSet::new(), reserved: false, cause: None }
+    }
+}
+
+impl Migration {
+    /// Whether nothing is left to do, on either end.
+    pub fn is_finished(&self) -> bool {
+        self.phase.is_over() && self.outstanding.is_empty()
+    }
+
+    /// What a restarted orchestrator has to do: everything that is not known to be done.
+    pub fn resume(&self) -> Vec<Command> {
+        if self.phase == Phase::Committing {
+            return vec![Command::Commit];
+        }
+        self.outstanding.iter().copied().map(Command::Order).collect()
+    }
+
+    /// The state after an event, and what to do. An event that no longer matters changes nothing.
+    #[must_use]
+    pub fn step(mut self, event: Event) -> (Self, Vec<Command>) {
+        let commands = match event {
+            Event::Begin if self.phase == Phase::Inspecting && self.outstanding.is_empty() => self.order(&[Step::Inspect]),
+            Event::Begin => Vec::new(),
+            Event::Answered { step, outcome } => self.answered(step, outcome),
+            Event::Committed if self.phase == Phase::Committing => {
+                self.phase = Phase::Resuming;
+                self.order(&[Step::Resume])
+            }
+            Event::CommitRefused { message } if self.phase == Phase::Committing => {
+                self.roll_back(Cause { step: None, message, log: Vec::new() })
+            }
+            Event::Stalled { message } if self.phase.can_roll_back() => {
+                let step = self.outstanding.first().copied();
+                self.roll_back(Cause { step, message, log: Vec::new() })
+            }
+            Event::Cancelled { by } if self.phase.can_roll_back() => {
+                self.roll_back(Cause { step: None, message: format!("Cancelled by {by}."), log: Vec::new() })
+            }
+            Event::Committed | Event::CommitRefused { .. } | Event::Stalled { .. } | Event::Cancelled { .. } => Vec::new(),
+        };
+        (self, commands)
+    }
+
+    fn answered(&mut self, step: Step, outcome: Result<(), Failure>) -> Vec<Command> {
+        if !self.outstanding.contains(&step) {
+            return Vec::new(); // overtaken by a roll back, or a repetition
+        }
+        match outcome {
+            Ok(()) => {
+                self.outstanding.remove(&step);
+                self.done(step)
+            }
+            Err(failure) if failure.gone && matches!(step, Step::Thaw | Step::Resume) => {
+                self.outstanding.remove(&step);
+                self.phase = Phase::Failed;
+                // The cause of a roll back stays readable behind what became of it.
+                let before = self.cause.take().map(|c| format!(" It was being rolled back because: {}", c.message));
+                let message = format!("{}{}", failure.message, before.unwrap_or_default());
+                self.cause = Some(Cause { step: Some(step), message, log: failure.log });
+                Vec::new()
+            }
+            // What is to be removed is not there: that is what was wanted.
+            Err(failure) if failure.gone && matches!(step, Step::Discard | Step::Abandon | Step::Settle) => {
+                self.outstanding.remove(&step);
+                self.done(step)
+            }
+            Err(_) if step.is_repeated() => vec![Command::OrderAgain(step)],
+            Err(failure) => {
+                self.outstanding.remove(&step);
+                self.roll_back(Cause { step: Some(step), message: failure.message, log: failure.log })
+            }
+        }
+    }
+
+    fn done(&mut self, step: Step) -> Vec<Command> {
+        match (self.phase, step) {
+            (Phase::Inspecting, Step::Inspect) => {
+                self.phase = Phase::Reserving;
+                self.reserved = true;
+                self.order(&[Step::Reserve])
+            }
+            (Phase::Reserving, Step::Reserve) => {
+                self.phase = Phase::Moving;
+                self.order(&[Step::Ship, Step::Restore])
+            }
+            (Phase::Moving, Step::Ship | Step::Restore) if self.outstanding.is_empty() => {
+                self.phase = Phase::Committing;
+                vec![Command::Commit]
+            }
+            (Phase::Resuming, Step::Resume) => {
+                self.phase = Phase::Discarding;
+                self.order(&[Step::Discard, Step::Settle])
+            }
+            (Phase::Discarding, Step::Discard | Step::Settle) if self.outstanding.is_empty() => {
+                self.phase = Phase::Done;
+                Vec::new()
+            }
+            (Phase::RollingBack, Step::Thaw) => {
+                self.phase = Phase::RolledBack;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn roll_back(&mut self, cause: Cause) -> Vec<Command> {
+        self.phase = Phase::RollingBack;
+        self.cause = Some(cause);
+        self.outstanding.clear();
+        if self.reserved { self.order(&[Step::Abandon, Step::Thaw]) } else { self.order(&[Step::Thaw]) }
+    }
+
+    fn order(&mut self, steps: &[Step]) -> Vec<Command> {
+        self.outstanding.extend(steps);
+        steps.iter().copied().map(Command::Order).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn failure(gone: bool) -> Failure {
+        Failure { gone, message: "it broke".into(), log: Vec::new() }
+    }
+
+    fn play(events: impl IntoIterator<Item = Event>) -> (Migration, Vec<Command>) {
+        events.into_iter().fold((Migration::default(), Vec::new()), |(state, _), event| state.step(event))
+    }
+
+    fn ok(step: Step) -> Event {
+        Event::Answered { step, outcome: Ok(()) }
+    }
+
+    fn until_committing() -> Vec<Event> {
+        vec![Event::Begin, ok(Step::Inspect), ok(Step::Reserve), ok(Step::Restore), ok(Step::Ship)]
+    }
+
+    #[test]
+    fn a_migration_that_nothing_disturbs_ends_done() {
+        let (state, commands) = play(until_committing());
+        assert_eq!((state.phase, commands), (Phase::Committing, vec![Command::Commit]));
+        let (state, commands) = state.step(Event::Committed);
+        assert_eq!(commands, [Command::Order(Step::Resume)]);
+        let (state, commands) = state.step(ok(Step::Resume));
+        assert_eq!(commands, [Command::Order(Step::Discard), Command::Order(Step::Settle)]);
+        let (state, _) = state.step(ok(Step::Discard));
+        assert!(!state.is_finished());
+        let (state, _) = state.step(ok(Step::Settle));
+        assert_eq!(state.phase, Phase::Done);
+        assert!(state.is_finished());
+    }
+
+    #[test]
+    fn a_refused_inspection_never_bothers_the_destination() {
+        let refused = Event::Answered { step: Step::Inspect, outcome: Err(failure(false)) };
+        let (state, commands) = play([Event::Begin, refused]);
+        assert_eq!(commands, [Command::Order(Step::Thaw)]);
+        let (state, _) = state.step(ok(Step::Thaw));
+        assert_eq!(state.phase, Phase::RolledBack);
+        assert!(state.is_finished());
+    }
+
+    #[test]
+    fn an_unreachable_destination_does_not_hold_up_the_source() {
+        let stalled = Event::Stalled { message: "no byte for 60 s".into() };
+        let (state, _) = play([Event::Begin, ok(Step::Inspect), ok(Step::Reserve), stalled, ok(Step::Thaw)]);
+        assert_eq!(state.phase, Phase::RolledBack);
+        assert!(!state.is_finished(), "the destination has still to be cleaned");
+        assert_eq!(state.resume(), [Command::Order(Step::Abandon)]);
+    }
+
+    #[test]
+    fn a_late_restore_after_the_roll_back_began_changes_nothing() {
+        let (state, _) = play([Event::Begin, ok(Step::Inspect), ok(Step::Reserve), Event::Cancelled { by: "anna".into() }]);
+        let (after, commands) = state.clone().step(ok(Step::Restore));
+        assert_eq!((after, commands), (state, Vec::new()));
+    }
+
+    #[test]
+    fn after_the_commit_failures_are_repeated() {
+        let mut events = until_committing();
+        events.push(Event::Committed);
+        for event in [Event::Stalled { message: String::new() }, Event::Cancelled { by: String::new() }] {
+            let (state, commands) = play(events.iter().cloned().chain([event]));
+            assert_eq!((state.phase, commands), (Phase::Resuming, Vec::new()));
+        }
+        let (_, commands) =
+            play(events.into_iter().chain([Event::Answered { step: Step::Resume, outcome: Err(failure(false)) }]));
+        assert_eq!(commands, [Command::OrderAgain(Step::Resume)]);
+    }
+
+    #[test]
+    fn a_source_that_is_gone_while_rolling_back_needs_a_person() {
+        let lost = Event::Answered { step: Step::Thaw, outcome: Err(failure(true)) };
+        let (state, _) = play([Event::Begin, ok(Step::Inspect), Event::Stalled { message: "waited".into() }, lost]);
+        assert_eq!(state.phase, Phase::Failed);
+        assert!(state.cause.is_some_and(|c| c.message.contains("waited")));
+    }
+
+    /// Every state that any order of events can reach: small enough to look at all of them.
+    #[test]
+    fn no_reachable_state_breaks_the_two_rules() {
+        let steps = [
+            Step::Inspect,
+            Step::Reserve,
+            Step::Ship,
+            Step::Restore,
+            Step::Resume,
+            Step::Discard,
+            Step::Settle,
+            Step::Thaw,
+            Step::Abandon,
+        ];
+        let mut events = vec![
+            Event::Begin,
+            Event::Committed,
+            Event::CommitRefused { message: String::new() },
+            Event::Stalled { message: String::new() },
+            Event::Cancelled { by: String::new() },
+        ];
+        for step in steps {
+            events.push(ok(step));
+            events.extend([false, true].map(|gone| Event::Answered { step, outcome: Err(failure(gone)) }));
+        }
+        // (state, was committed, source was told to run, destination was told to run)
+        let mut todo = vec![(Migration::default(), false, false, false)];
+        let mut seen = HashSet::new();
+        while let Some((state, committed, thawed, resumed)) = todo.pop() {
+            let key = (format!("{:?}{:?}", state.phase, state.outstanding), committed, thawed, resumed);
+            if !seen.insert(key) {
+                continue;
+            }
+            assert!(!(thawed && (resumed || committed)), "both ends were told to run: {state:?}");
+            assert!(!resumed || committed, "resumed before the commit: {state:?}");
+            assert_eq!(state.phase.is_committed() || state.phase == Phase::Failed && committed, committed, "{state:?}");
+            // What was ordered and is not answered is exactly what a restart orders again.
+            let again: BTreeSet<Step> = state
+                .resume()
+                .into_iter()
+                .filter_map(|c| if let Command::Order(step) = c { Some(step) } else { None })
+                .collect();
+            assert_eq!(again, state.outstanding);
+            let started = state.phase != Phase::Inspecting || !state.outstanding.is_empty();
+            assert!(
+                !started || state.is_finished() || state.phase == Phase::Committing || !state.outstanding.is_empty(),
+                "nothing is being waited for: {state:?}"
+            );
+            for event in &events {
+                let commits = *event == Event::Committed && state.phase == Phase::Committing;
+                let (next, commands) = state.clone().step(event.clone());
+                let told = |step| commands.contains(&Command::Order(step)) || commands.contains(&Command::OrderAgain(step));
+                let (thaw, resume) = (told(Step::Thaw), told(Step::Resume));
+                todo.push((next, committed || commits, thawed || thaw, resumed || resume));
+            }
+        }
+        assert!(seen.len() > 20, "{} states", seen.len());
+    }
+}

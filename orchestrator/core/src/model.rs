@@ -1,0 +1,293 @@
+//! What is known about the cluster at one moment: the snapshot that the planner gets.
+//!
+//! The JSON is public (`fogctl plan --snapshot FILE`). Unknown fields are refused; an optional field may be left out or
+//! `null`, and its default is stated here. Fractions are of the node's capacity, 0 to 1. Fields marked *not
+//! used yet* are part of the format and checked, but no decision depends on them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use crate::availability::Availability;
+pub use crate::name::{NodeName, WorkloadName};
+use crate::problem::Problem;
+
+mod check;
+
+/// The cluster at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// Every known node, in any order.
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    /// What is known about the network between two nodes. Default: nothing.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// Every known workload, in any order.
+    #[serde(default)]
+    pub workloads: Vec<Workload>,
+    /// Migrations under way. Default: none.
+    #[serde(default)]
+    pub in_flight: Vec<InFlight>,
+}
+
+/// A machine that runs workloads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Unique name.
+    pub name: NodeName,
+    /// From its heartbeats. Default: active.
+    #[serde(default)]
+    pub availability: Availability,
+    /// Nothing new may be placed here. Default: false.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// It is being emptied; nothing new may be placed here. Default: false.
+    #[serde(default)]
+    pub draining: bool,
+    /// `cloud`, `fog` or `edge`, or a word of yours. *Not used yet.* Default: null.
+    #[serde(default)]
+    pub tier: Option<String>,
+    /// Where it stands. *Not used yet.* Default: null.
+    #[serde(default)]
+    pub site: Option<String>,
+    /// Free labels. *Not used yet.* Default: none.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Architecture as `uname -m` says it: `x86_64`, `aarch64`.
+    pub arch: String,
+    /// CPU features. *Not used yet.* Default: none.
+    #[serde(default)]
+    pub cpu_features: Vec<String>,
+    /// Cores it may use, above 0; a quota of half a core is 0.5.
+    pub cpus: f64,
+    /// Speed of one core relative to the others, above 0. Default: 1.
+    #[serde(default = "one")]
+    pub cpu_score: f64,
+    /// Memory it may use, above 0.
+    pub memory_bytes: u64,
+    /// CPU utilization of the last sample, 0 to 1. Default: null, not measured.
+    #[serde(default)]
+    pub cpu: Option<f64>,
+    /// The last samples of it, oldest first, 0 to 1. Default: none; then `cpu` is taken as already sustained.
+    #[serde(default)]
+    pub cpu_window: Vec<f64>,
+    /// Memory in use, 0 to 1. Default: null, not measured.
+    #[serde(default)]
+    pub memory: Option<f64>,
+    /// Tasks running or waiting for a core. Default: null, not measured.
+    #[serde(default)]
+    pub run_queue: Option<f64>,
+    /// Pressure stall information. Default: null, not measured.
+    #[serde(default)]
+    pub pressure: Option<Pressure>,
+    /// The hottest sensor, in °C, -100 to 200. Default: null, no sensor.
+    #[serde(default)]
+    pub temperature_c: Option<f64>,
+    /// Where it is on Earth. Default: null, not known.
+    #[serde(default)]
+    pub position: Option<Position>,
+    /// Why this node can neither send nor receive a workload (from `fog-agent doctor`). Default: none, it can.
+    #[serde(default)]
+    pub obstacles: Vec<String>,
+}
+
+/// Share of time in which some task waited for a resource, 0 to 1 each. Defaults: 0.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pressure {
+    /// Waiting for a core.
+    pub cpu: f64,
+    /// Waiting for memory.
+    pub memory: f64,
+    /// Waiting for input or output.
+    pub io: f64,
+}
+
+/// A position on Earth, in degrees.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Latitude, -90 to 90.
+    pub lat: f64,
+    /// Longitude, -180 to 180.
+    pub lon: f64,
+}
+
+/// The network from one node to another. A link given in one direction only also stands for the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// One end.
+    pub from: NodeName,
+    /// The other end.
+    pub to: NodeName,
+    /// Round-trip time, 0 or more. Default: null, not measured.
+    #[serde(default)]
+    pub rtt_ms: Option<f64>,
+    /// Bandwidth learned from real transfers, above 0. Default: null, not measured.
+    #[serde(default)]
+    pub bandwidth_mbps: Option<f64>,
+    /// Share of packets lost, 0 to 1. *Not used yet.* Default: 0.
+    #[serde(default)]
+    pub loss: f64,
+    /// `lan`, `wifi`, `lte`… *Not used yet.* Default: null.
+    #[serde(default)]
+    pub technology: Option<String>,
+}
+
+/// A container that Fogshift knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Unique name.
+    pub name: WorkloadName,
+    /// The node it is on.
+    pub node: NodeName,
+    /// Default: running.
+    #[serde(default)]
+    pub state: WorkloadState,
+    /// Why CRIU can't move it, in the agent's words (a TTY, a device, the host's network…). Default: none.
+    #[serde(default)]
+    pub obstacles: Vec<String>,
+    /// Cores in use, 0 or more.
+    pub cpus: f64,
+    /// Memory in use.
+    pub memory_bytes: u64,
+    /// Memory written per second. *Not used yet.* Default: null, not measured.
+    #[serde(default)]
+    pub dirty_bytes_per_s: Option<u64>,
+    /// Docker's limits. *Not used yet.* Default: none.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may decide that it moves. Default: auto.
+    #[serde(default)]
+    pub migrate: MigrateMode,
+    /// The longest downtime it bears. Default: null, the policy's.
+    #[serde(default)]
+    pub max_downtime_ms: Option<u64>,
+    /// *Not used yet.* Default: 0.
+    #[serde(default)]
+    pub priority: i32,
+    /// Free labels. *Not used yet.* Default: none.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Workloads that must move as one. They can't yet, so one that has a group moves only when a person says so. Default: null.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// When it last moved. Default: null, never.
+    #[serde(default)]
+    pub moved_at: Option<Timestamp>,
+    /// How often it moved in the last 24 hours. Default: 0.
+    #[serde(default)]
+    pub moves_24h: u32,
+    /// The node it last came from. Default: null.
+    #[serde(default)]
+    pub last_from: Option<NodeName>,
+    /// When its last migration failed or was rolled back. Default: null, the last one went well.
+    #[serde(default)]
+    pub failed_at: Option<Timestamp>,
+    /// Migrations that failed since the last one that went well. Default: 0.
+    #[serde(default)]
+    pub failures: u32,
+}
+
+/// Docker's limits of a container. Defaults: null, none.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Cores, above 0.
+    pub cpus: Option<f64>,
+    /// Memory, above 0.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What a container is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadState {
+    /// Running: the only state that migrates.
+    #[default]
+    Running,
+    /// Paused by someone.
+    Paused,
+    /// Docker is restarting it.
+    Restarting,
+    /// Created, exited, dead or being removed.
+    Stopped,
+}
+
+impl WorkloadState {
+    /// The word that the API and the command line use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Who may decide that a workload moves (the label `fogshift.migrate`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrateMode {
+    /// The planner, as far as the policy's autonomy goes.
+    #[default]
+    Auto,
+    /// The planner proposes, a person approves.
+    Confirm,
+    /// The planner only recommends.
+    Manual,
+    /// Nobody: it is pinned where it is.
+    Never,
+}
+
+/// A migration under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InFlight {
+    /// The workload that moves.
+    pub workload: WorkloadName,
+    /// Its source.
+    pub from: NodeName,
+    /// Its destination.
+    pub to: NodeName,
+}
+
+/// Everything wrong with a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the snapshot is not valid:{}", problems.iter().map(|problem| format!("\n  {problem}")).collect::<String>())]
+pub struct SnapshotError {
+    /// At least one, in the order of the document.
+    pub problems: Vec<Problem>,
+}
+
+impl Snapshot {
+    /// Refuses what no cluster can be: numbers out of range or not a number, names used twice, references to what
+    /// doesn't exist. Says everything at once. The planner doesn't need it to be safe, only to be right.
+    pub fn check(&self) -> Result<(), SnapshotError> {
+        let problems = check::problems(self);
+        if problems.is_empty() { Ok(()) } else { Err(SnapshotError { problems }) }
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The workload of that name.
+    pub fn workload(&self, name: &str) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.name == name)
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}

@@ -1,0 +1,143 @@
+//! What is done about overload, and why.
+//!
+//! [`plan()`] takes the overloaded nodes, the worst first. Of each it takes the workload that relieves it best without
+//! overshooting, gives it to the feasible destination with the highest score, projects the loads, and repeats until the
+//! node is projected to be below `done` or nothing is left that can move. Every node is looked at for every
+//! workload, and what was found is kept, because a decision that can't be explained won't be trusted.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::feasibility::Reason;
+use crate::model::{NodeName, WorkloadName};
+use crate::policy::Autonomy;
+use crate::score::{Factor, FactorName};
+use crate::strategy::Strategy;
+
+mod choose;
+mod relieve;
+
+pub(crate) use choose::{Assessed, Choice};
+pub use relieve::{plan, recheck};
+
+/// What to do, in order, and what is left alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// When it was made (the `now` of the planner).
+    pub at: Timestamp,
+    /// To be carried out in this order.
+    pub actions: Vec<Action>,
+    /// Every workload of an overloaded node that stays.
+    pub not_moved: Vec<NotMoved>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Action {
+    /// Move a workload to another node.
+    Migrate(Migrate),
+}
+
+/// Move a workload to another node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Migrate {
+    /// What moves.
+    pub workload: WorkloadName,
+    /// The source.
+    pub from: NodeName,
+    /// The destination.
+    pub to: NodeName,
+    /// How; never `auto`.
+    pub strategy: Strategy,
+    /// Why that strategy.
+    pub strategy_reason: String,
+    /// Who wants it.
+    pub trigger: Trigger,
+    /// Who has to agree: `automatic` nobody, `confirm` a person, `manual` it is only a recommendation.
+    pub autonomy: Autonomy,
+    /// What it is expected to cost.
+    pub expected: Expected,
+    /// How much less busy the workload's new node is, with it, than its old one was: a fraction of memory if that is what
+    /// the source lacks, else of CPU. Negative if a person insists on a busier node.
+    pub gain: f64,
+    /// Share of the downtime budget that it is expected to use; null if the bandwidth is not known.
+    pub cost: Option<f64>,
+    /// One to three sentences a person can agree with.
+    pub reason: String,
+    /// Every other node, best first, then the infeasible ones by name.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Who wants a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// The planner, because the source is overloaded.
+    Overload,
+    /// A person.
+    Manual,
+}
+
+/// What a migration is expected to cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// Time in which the workload doesn't run; null if the bandwidth is not known.
+    pub downtime_ms: Option<u64>,
+    /// Time to ship its state; null if the bandwidth is not known.
+    pub transfer_s: Option<f64>,
+    /// State to ship.
+    pub bytes: u64,
+}
+
+/// What became of a node that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The workload goes there.
+    Chosen,
+    /// It could, but another is better.
+    Rejected,
+    /// It can't.
+    Infeasible,
+}
+
+/// A node that was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// The node.
+    pub node: NodeName,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Its score, 0 to 1; null if infeasible.
+    pub score: Option<f64>,
+    /// What the score is made of; also given for an infeasible node, as far as it is known.
+    pub factors: BTreeMap<FactorName, Factor>,
+    /// The verdict in a sentence.
+    pub reason: String,
+    /// Everything that makes it infeasible; for a migration asked for by a person also what speaks against it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+}
+
+/// A workload of an overloaded node that stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotMoved {
+    /// What stays.
+    pub workload: WorkloadName,
+    /// Where.
+    pub node: NodeName,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// Why, for programs; at least one.
+    pub reasons: Vec<Reason>,
+    /// The nodes that were looked at, if any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+}

@@ -1,0 +1,141 @@
+//! One workload: every node judged, one chosen.
+
+use super::{Candidate, Migrate, Trigger, Verdict};
+use crate::explain::{Words, join};
+use crate::feasibility::{Context, Reason};
+use crate::model::{Node, Workload};
+use crate::overload::{Metric, Overload};
+use crate::policy::Autonomy;
+use crate::score::{Score, round, score};
+use crate::strategy::Strategy;
+
+/// A node, judged.
+pub(crate) struct Assessed<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) score: Score,
+    pub(crate) feasible: bool,
+}
+
+/// All that is known about one decision.
+pub(crate) struct Choice<'c, 'p, 'a> {
+    pub(crate) context: &'c Context<'p, 'a>,
+    pub(crate) workload: &'a Workload,
+    pub(crate) source: &'a Node,
+    pub(crate) trigger: Trigger,
+}
+
+impl<'a> Choice<'_, '_, 'a> {
+    /// Every other node: feasible ones first, the best first, ties by name.
+    pub(crate) fn assess(&self, pressing: &[Metric]) -> Vec<Assessed<'a>> {
+        let Context { projection, policy, .. } = *self.context;
+        let mut assessed: Vec<Assessed<'a>> = projection
+            .nodes()
+            .filter(|node| node.name != self.source.name)
+            .map(|node| {
+                let reasons = self.context.against_destination(self.workload, self.source, node, pressing);
+                let after = projection.load_with(self.workload, self.source, node);
+                let feasible = match self.trigger {
+                    Trigger::Overload => reasons.is_empty(),
+                    Trigger::Manual => !reasons.iter().any(|reason| reason.code.is_hard()),
+                };
+                Assessed { node, reasons, score: score(projection, self.source, node, after, policy), feasible }
+            })
+            .collect();
+        // The sort is stable and the nodes come by name, which decides ties and orders the infeasible.
+        assessed.sort_by(|a, b| {
+            let total = |c: &Assessed<'_>| if c.feasible { c.score.total } else { -1.0 };
+            total(b).total_cmp(&total(a))
+        });
+        assessed
+    }
+
+    /// Candidates as a person reads them; `chosen` is an index into `assessed`.
+    pub(crate) fn candidates(&self, assessed: &[Assessed<'a>], chosen: Option<usize>) -> Vec<Candidate> {
+        let candidate = |(index, one): (usize, &Assessed<'a>)| {
+            let verdict = match one.feasible {
+                false => Verdict::Infeasible,
+                true if chosen == Some(index) => Verdict::Chosen,
+                true => Verdict::Rejected,
+            };
+            Candidate {
+                node: one.node.name.clone(),
+                verdict,
+                score: one.feasible.then_some(one.score.total),
+                factors: one.score.factors.clone(),
+                reason: join(&one.reasons),
+                reasons: one.reasons.clone(),
+            }
+        };
+        let mut candidates: Vec<Candidate> = assessed.iter().enumerate().map(candidate).collect();
+        let Some(winner) = chosen.and_then(|index| candidates.get(index).cloned()) else { return candidates };
+        let words = self.words();
+        let mut better = candidates.iter().filter(|candidate| candidate.score > winner.score).peekable();
+        let why = if better.peek().is_none() {
+            "has the highest score"
+        } else if winner.reasons.is_empty() && better.all(|candidate| !candidate.reasons.is_empty()) {
+            "is the best that nothing speaks against"
+        } else {
+            "was asked for"
+        };
+        for candidate in &mut candidates {
+            let first = match candidate.verdict {
+                Verdict::Infeasible => continue,
+                Verdict::Chosen => why.to_owned(),
+                Verdict::Rejected => words.rejection(&winner, candidate),
+            };
+            let but = if candidate.reasons.is_empty() { "" } else { "; " };
+            candidate.reason = format!("{first}{but}{}", candidate.reason);
+        }
+        candidates
+    }
+
+    /// The action that moves the workload to `assessed[chosen]`; `why` is what the reason begins with.
+    pub(crate) fn migrate(
+        &self,
+        assessed: &[Assessed<'a>],
+        chosen: usize,
+        strategy: (Strategy, &'static str),
+        hot: Option<&Overload>,
+        why: &str,
+    ) -> Option<Migrate> {
+        let Context { projection, policy, .. } = *self.context;
+        let (workload, source, node) = (self.workload, self.source, assessed.get(chosen)?.node);
+        let candidates = self.candidates(assessed, Some(chosen));
+        let words = self.words();
+        let mut reason = format!("{why} {} moves to {}: {}.", workload.name, node.name, words.place(node));
+        reason.push_str(&words.contrast(node, &candidates));
+        if let Some(hardly) = hot.and_then(|hot| words.hardly(hot)) {
+            reason.push_str(&hardly);
+        }
+        let expected = self.context.expected(workload, source, node);
+        let budget = self.context.downtime_budget_ms(workload).max(1);
+        let (before, after) = (projection.load(source), projection.load_with(workload, source, node));
+        let gain = match hot.map(|hot| hot.metric) {
+            Some(Metric::Memory) => before.memory.zip(after.memory),
+            _ => before.cpu.zip(after.cpu),
+        };
+        Some(Migrate {
+            workload: workload.name.clone(),
+            from: source.name.clone(),
+            to: node.name.clone(),
+            strategy: strategy.0,
+            strategy_reason: strategy.1.to_owned(),
+            trigger: self.trigger,
+            autonomy: match self.trigger {
+                Trigger::Overload => policy.autonomy.for_workload(workload.migrate),
+                Trigger::Manual => Autonomy::Automatic,
+            },
+            expected,
+            gain: gain.map_or(0.0, |(before, after)| round(before - after)),
+            cost: expected.downtime_ms.map(|ms| round(ms as f64 / budget as f64)),
+            reason,
+            candidates,
+        })
+    }
+
+    fn words(&self) -> Words<'_, 'a> {
+        let Context { projection, policy, .. } = *self.context;
+        Words { projection, policy, source: self.source, workload: self.workload }
+    }
+}

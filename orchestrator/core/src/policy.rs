@@ -1,0 +1,326 @@
+//! The policy: when to act, where to, how fast, and who decides. Written by a person, in TOML.
+//!
+//! Every field may be left out of the file and has the default shown in `config/policy.toml`, except inside a threshold
+//! (`start` and `done` belong together). Unknown fields are refused, with the nearest correct name.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::MigrateMode;
+use crate::problem::Problem;
+use crate::score::FactorName;
+use crate::strategy::Strategy;
+
+mod check;
+mod parse;
+
+/// The whole policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Who decides that a planned migration is carried out.
+    pub autonomy: Autonomy,
+    /// How state travels unless a request says otherwise.
+    pub strategy: Strategy,
+    /// The longest expected downtime of a planned migration, in ms, above 0. A workload may have its own.
+    pub max_downtime_ms: u64,
+    /// The least gain of a planned migration, 0 to 1: how much less busy, as a fraction, its new node must be than its old one.
+    pub min_gain: f64,
+    /// When a node counts as overloaded.
+    pub overload: Overload,
+    /// How samples become sustained utilization.
+    pub sampling: Sampling,
+    /// What the destination keeps free.
+    pub headroom: Headroom,
+    /// What matters how much when a destination is chosen.
+    pub weights: Weights,
+    /// How delay is judged.
+    pub delay: Delay,
+    /// How long a workload is left alone.
+    pub cooldown: Cooldown,
+    /// How many migrations at once.
+    pub concurrency: Concurrency,
+    /// When a silent node is suspect and offline.
+    pub heartbeat: Heartbeat,
+}
+
+/// Who decides that a planned migration is carried out. Ordered from cautious to free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Autonomy {
+    /// The planner recommends; a person migrates.
+    Manual,
+    /// The planner proposes; a person approves.
+    Confirm,
+    /// The planner acts.
+    #[default]
+    Automatic,
+}
+
+impl Autonomy {
+    /// What holds for one workload: the more cautious of the policy's word and the workload's.
+    pub fn for_workload(self, mode: MigrateMode) -> Self {
+        match mode {
+            MigrateMode::Auto => self,
+            MigrateMode::Confirm => self.min(Self::Confirm),
+            MigrateMode::Manual | MigrateMode::Never => Self::Manual,
+        }
+    }
+}
+
+/// A value at which overload starts, and a lower one at which it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    /// At or above this the node is overloaded.
+    pub start: f64,
+    /// Once overloaded, it is relieved until it is below this.
+    pub done: f64,
+}
+
+/// When a node counts as overloaded: any one of these is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overload {
+    /// Sustained CPU utilization, 0 to 1.
+    pub cpu: Threshold,
+    /// Memory in use, 0 to 1.
+    pub memory: Threshold,
+    /// Share of time in which tasks waited for memory or for input and output, 0 to 1.
+    pub pressure: Threshold,
+    /// Temperature in °C, above 0 to 200.
+    pub temperature_c: Threshold,
+}
+
+/// How samples become sustained utilization.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Seconds between two samples of an agent, above 0 to 3600.
+    pub interval_s: f64,
+    /// Samples whose median counts, 1 to 1000.
+    pub window: u32,
+}
+
+/// What the destination keeps free after the move, as fractions of its capacity, 0 to below 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Headroom {
+    /// Of its cores.
+    pub cpu: f64,
+    /// Of its memory.
+    pub memory: f64,
+}
+
+/// How much each factor counts, 0 or more each, not all 0. Only their proportions matter.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Weights {
+    /// Idle CPU after the move.
+    pub cpu: f64,
+    /// Short round trips from the source.
+    pub delay: f64,
+    /// Short way over ground from the source.
+    pub distance: f64,
+    /// Free memory after the move.
+    pub memory: f64,
+    /// Few tasks waiting for a core.
+    pub run_queue: f64,
+    /// Little time lost to waiting for any resource.
+    pub pressure: f64,
+    /// A cool machine.
+    pub temperature: f64,
+    /// Fast cores.
+    pub capability: f64,
+}
+
+impl Weights {
+    /// The weight of one factor.
+    pub fn of(&self, factor: FactorName) -> f64 {
+        match factor {
+            FactorName::Cpu => self.cpu,
+            FactorName::Delay => self.delay,
+            FactorName::Distance => self.distance,
+            FactorName::Memory => self.memory,
+            FactorName::RunQueue => self.run_queue,
+            FactorName::Pressure => self.pressure,
+            FactorName::Temperature => self.temperature,
+            FactorName::Capability => self.capability,
+        }
+    }
+}
+
+/// How delay is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delay {
+    /// A round trip that is as good as none, in ms, above 0.
+    pub best_ms: f64,
+    /// A round trip that is worth nothing, in ms, above `best_ms`.
+    pub worst_ms: f64,
+    /// What a round trip counts as that nobody has measured, in ms, 0 or more.
+    pub unknown_ms: f64,
+}
+
+/// How long a workload is left alone, in seconds, 0 or more.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cooldown {
+    /// After it has moved, before it moves anywhere.
+    pub moved_s: f64,
+    /// After it has moved, before it may return; doubled for every further move within 24 hours.
+    pub return_s: f64,
+    /// After a migration that failed; doubled for every further failure.
+    pub failed_s: f64,
+    /// After a workload left a node that suffers from pressure or heat, before another leaves: these fall slowly.
+    pub settle_s: f64,
+    /// No doubling goes beyond this.
+    pub longest_s: f64,
+}
+
+/// How many migrations at once, 1 to 1000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Concurrency {
+    /// From and to one node together.
+    pub per_node: u32,
+    /// In the whole cluster.
+    pub cluster: u32,
+}
+
+/// When a silent node is suspect and offline, in seconds, above 0 to 86,400.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Heartbeat {
+    /// Between two heartbeats of an agent.
+    pub interval_s: f64,
+    /// Silence that makes a node suspect, above `interval_s`.
+    pub suspect_s: f64,
+    /// Silence that makes it offline, above `suspect_s`.
+    pub offline_s: f64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            autonomy: Autonomy::Automatic,
+            strategy: Strategy::Auto,
+            max_downtime_ms: 10_000,
+            min_gain: 0.05,
+            overload: Overload::default(),
+            sampling: Sampling::default(),
+            headroom: Headroom::default(),
+            weights: Weights::default(),
+            delay: Delay::default(),
+            cooldown: Cooldown::default(),
+            concurrency: Concurrency::default(),
+            heartbeat: Heartbeat::default(),
+        }
+    }
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self {
+            cpu: Threshold { start: 0.80, done: 0.70 },
+            memory: Threshold { start: 0.90, done: 0.80 },
+            pressure: Threshold { start: 0.60, done: 0.40 },
+            temperature_c: Threshold { start: 85.0, done: 75.0 },
+        }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { interval_s: 2.0, window: 3 }
+    }
+}
+
+impl Default for Headroom {
+    fn default() -> Self {
+        Self { cpu: 0.30, memory: 0.20 }
+    }
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            cpu: 0.40,
+            delay: 0.25,
+            distance: 0.05,
+            memory: 0.10,
+            run_queue: 0.05,
+            pressure: 0.05,
+            temperature: 0.05,
+            capability: 0.05,
+        }
+    }
+}
+
+impl Default for Delay {
+    fn default() -> Self {
+        Self { best_ms: 0.2, worst_ms: 300.0, unknown_ms: 100.0 }
+    }
+}
+
+impl Default for Cooldown {
+    fn default() -> Self {
+        Self { moved_s: 300.0, return_s: 900.0, failed_s: 60.0, settle_s: 60.0, longest_s: 21_600.0 }
+    }
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { per_node: 2, cluster: 4 }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval_s: 2.0, suspect_s: 6.0, offline_s: 15.0 }
+    }
+}
+
+/// Everything wrong with a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError {
+    /// The file as the caller named it; empty if the policy didn't come from one.
+    pub file: String,
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl std::error::Error for PolicyError {}
+
+impl std::fmt::Display for PolicyError {
+    /// One line for each problem, as compilers do: `FILE:LINE:COLUMN: FIELD: reason; remedy`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            if !self.file.is_empty() {
+                write!(f, "{}:", self.file)?;
+                if let Some(place) = problem.place {
+                    write!(f, "{}:{}:", place.line, place.column)?;
+                }
+                f.write_str(" ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Policy {
+    /// Reads a policy from TOML and checks it. `file_name` is only for messages.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, PolicyError> {
+        parse::parse(text, file_name)
+    }
+
+    /// Refuses thresholds that contradict each other and numbers out of range, all at once.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        let problems = check::problems(self);
+        if problems.is_empty() { Ok(()) } else { Err(PolicyError { file: String::new(), problems }) }
+    }
+}

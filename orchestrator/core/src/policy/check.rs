@@ -1,0 +1,133 @@
+//! What makes a policy impossible.
+
+use super::{Policy, Threshold};
+use crate::problem::Problem;
+use crate::score::FactorName;
+
+pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
+    let mut found = Found::default();
+    let Policy { overload, headroom, weights, delay, cooldown, heartbeat, .. } = policy;
+
+    if let Err(refused) = policy.strategy.resolve() {
+        found.add(
+            "strategy",
+            format!("{:?} is not available yet", refused.0.as_str()),
+            "use \"auto\" or \"stop-and-copy\"",
+        );
+    }
+    found.whole("max_downtime_ms", policy.max_downtime_ms, 3_600_000);
+    found.within("min_gain", policy.min_gain, 0.0, 1.0);
+
+    found.threshold("overload.cpu", overload.cpu, 1.0);
+    found.threshold("overload.memory", overload.memory, 1.0);
+    found.threshold("overload.pressure", overload.pressure, 1.0);
+    found.threshold("overload.temperature_c", overload.temperature_c, 200.0);
+
+    found.above("sampling.interval_s", policy.sampling.interval_s, 3600.0);
+    found.whole("sampling.window", u64::from(policy.sampling.window), 1000);
+
+    for (field, reserve, name, threshold) in [
+        ("headroom.cpu", headroom.cpu, "overload.cpu", overload.cpu),
+        ("headroom.memory", headroom.memory, "overload.memory", overload.memory),
+    ] {
+        if !(0.0..1.0).contains(&reserve) {
+            found.add(field, format!("{reserve} is out of range"), "give a number from 0 to below 1");
+        } else if 1.0 - reserve >= threshold.start {
+            let reason = format!(
+                "a destination may be filled to {:.2}, which is not below {name}.start ({}): it would be the next hot node",
+                1.0 - reserve,
+                threshold.start
+            );
+            found.add(field, reason, &format!("raise it above {:.2}, or raise {name}.start", 1.0 - threshold.start));
+        }
+    }
+
+    let mut sum = 0.0;
+    for factor in FactorName::ALL {
+        let weight = weights.of(factor);
+        found.within(&format!("weights.{}", factor.as_str()), weight, 0.0, 1e6);
+        sum += weight;
+    }
+    if sum == 0.0 {
+        found.add("weights", "all of them are 0: nothing would tell a good node from a bad one", "raise at least one");
+    }
+
+    found.above("delay.best_ms", delay.best_ms, 60_000.0);
+    found.above("delay.worst_ms", delay.worst_ms, 60_000.0);
+    found.within("delay.unknown_ms", delay.unknown_ms, 0.0, 60_000.0);
+    found.order("delay.worst_ms", delay.worst_ms, "delay.best_ms", delay.best_ms);
+
+    for (field, value) in [
+        ("cooldown.moved_s", cooldown.moved_s),
+        ("cooldown.return_s", cooldown.return_s),
+        ("cooldown.failed_s", cooldown.failed_s),
+        ("cooldown.settle_s", cooldown.settle_s),
+        ("cooldown.longest_s", cooldown.longest_s),
+    ] {
+        found.within(field, value, 0.0, 31_536_000.0);
+        if value > cooldown.longest_s {
+            let reason = format!("{value} is longer than cooldown.longest_s ({})", cooldown.longest_s);
+            found.add(field, reason, "lower it, or raise cooldown.longest_s");
+        }
+    }
+
+    found.whole("concurrency.per_node", u64::from(policy.concurrency.per_node), 1000);
+    found.whole("concurrency.cluster", u64::from(policy.concurrency.cluster), 1000);
+
+    found.above("heartbeat.interval_s", heartbeat.interval_s, 86_400.0);
+    found.above("heartbeat.suspect_s", heartbeat.suspect_s, 86_400.0);
+    found.above("heartbeat.offline_s", heartbeat.offline_s, 86_400.0);
+    found.order("heartbeat.suspect_s", heartbeat.suspect_s, "heartbeat.interval_s", heartbeat.interval_s);
+    found.order("heartbeat.offline_s", heartbeat.offline_s, "heartbeat.suspect_s", heartbeat.suspect_s);
+    found.problems
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+}
+
+impl Found {
+    fn add(&mut self, field: &str, reason: impl Into<String>, remedy: &str) {
+        let (field, remedy) = (field.to_owned(), remedy.to_owned());
+        self.problems.push(Problem { place: None, field, reason: reason.into(), remedy });
+    }
+
+    // `contains` is false for NaN, so none of these lets it pass.
+    fn within(&mut self, field: &str, value: f64, low: f64, high: f64) {
+        if !(low..=high).contains(&value) {
+            self.add(field, format!("{value} is out of range"), &format!("give a number from {low} to {high}"));
+        }
+    }
+
+    fn above(&mut self, field: &str, value: f64, high: f64) {
+        if value <= 0.0 || !(0.0..=high).contains(&value) {
+            self.add(field, format!("{value} is out of range"), &format!("give a number above 0 and at most {high}"));
+        }
+    }
+
+    fn whole(&mut self, field: &str, value: u64, high: u64) {
+        if !(1..=high).contains(&value) {
+            self.add(field, format!("{value} is out of range"), &format!("give a whole number from 1 to {high}"));
+        }
+    }
+
+    fn order(&mut self, field: &str, value: f64, lower_field: &str, lower: f64) {
+        if value <= lower {
+            let reason = format!("{value} is not above {lower_field} ({lower})");
+            self.add(field, reason, &format!("raise it, or lower {lower_field}"));
+        }
+    }
+
+    fn threshold(&mut self, field: &str, threshold: Threshold, high: f64) {
+        self.above(&format!("{field}.start"), threshold.start, high);
+        self.above(&format!("{field}.done"), threshold.done, high);
+        if threshold.done >= threshold.start {
+            let reason = format!(
+                "{} is not below {field}.start ({}): a node would be overloaded and relieved at once, and workloads would go to and fro",
+                threshold.done, threshold.start
+            );
+            self.add(&format!("{field}.done"), reason, &format!("lower it, or raise {field}.start"));
+        }
+    }
+}
