@@ -1,0 +1,45 @@
+//! What every part of the service shares.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::agents::Agents;
+use crate::config::Config;
+use crate::driver::Drivers;
+use crate::events::Events;
+use crate::fleet::Fleet;
+use crate::policy::PolicyHolder;
+use crate::store::Store;
+
+/// A handle on the running service; clones share it.
+pub type App = Arc<Service>;
+
+/// The running service.
+pub struct Service {
+    /// As configured.
+    pub config: Config,
+    /// What must survive.
+    pub store: Store,
+    /// The policy in force.
+    pub policy: PolicyHolder,
+    /// What is known now; use [`Service::fleet`].
+    pub fleet: Mutex<Fleet>,
+    /// The agents' open connections.
+    pub agents: Agents,
+    /// Who wants to hear what changes.
+    pub events: Events,
+    /// The running migrations.
+    pub drivers: Drivers,
+    /// Guards writes and agents.
+    pub token: String,
+    /// Cancelled once the service is to end.
+    pub shutdown: CancellationToken,
+}
+
+impl Service {
+    /// What is known now. Never held across an await.
+    pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,185 @@
+//! The agents' channel: a WebSocket that each agent dials. Its messages are [`fog_api::agent`]'s.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use fog_api::agent::{FromAgent, Hello, PROTOCOL, Peer, ToAgent, Welcome};
+use fog_core::model::NodeName;
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
+
+use crate::agents::Seat;
+use crate::app::{App, Service};
+use crate::driver::Input;
+use crate::ingest;
+
+/// The largest message an agent may send.
+const LARGEST_MESSAGE: usize = 16 << 20;
+/// A connection on which nothing arrives for this long is dead: agents send samples every few seconds.
+const SILENCE: Duration = Duration::from_secs(30);
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+const SEND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// `GET /v1/agents/channel`
+pub async fn upgrade(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .max_message_size(LARGEST_MESSAGE)
+        .max_frame_size(LARGEST_MESSAGE)
+        .on_upgrade(move |socket| async move {
+            let shutdown = app.shutdown.clone();
+            tokio::select! {
+                () = serve(app, socket) => {}
+                () = shutdown.cancelled() => {}
+            }
+        })
+}
+
+async fn serve(app: App, mut socket: WebSocket) {
+    let hello = match timeout(HELLO_DEADLINE, receive(&mut socket)).await {
+        Ok(Some(Ok(FromAgent::Hello(hello)))) => hello,
+        Ok(Some(Ok(_))) => return refuse(&mut socket, "the first message must be a hello".into()).await,
+        Ok(Some(Err(error))) => return refuse(&mut socket, format!("the hello cannot be read: {error}")).await,
+        Ok(None) | Err(_) => return,
+    };
+    if let Err(reason) = admit(&app, &hello) {
+        tracing::warn!(node = hello.node, "an agent was refused: {reason}");
+        return refuse(&mut socket, reason).await;
+    }
+    let node = hello.node.clone();
+    let mut seat = app.agents.enter(&node, hello.boot);
+    if let Err(error) = ingest::hello(&app, &hello).await {
+        tracing::error!(node, "cannot store the node: {error}");
+    } else if welcome(&app, &mut socket, &node).await {
+        tracing::info!(node, version = hello.agent_version, "agent connected");
+        tell_peers(&app);
+        app.agents.announce(&node);
+        converse(&app, &mut socket, &mut seat, &hello).await;
+        tracing::info!(node, "agent disconnected");
+    }
+    app.agents.leave(&node, &seat);
+    ingest::tell_node(&app, &node);
+}
+
+fn admit(app: &Service, hello: &Hello) -> Result<(), String> {
+    if hello.protocol != PROTOCOL {
+        return Err(format!(
+            "the agent speaks protocol {} and the orchestrator {PROTOCOL}: install the same version of Fogshift on both",
+            hello.protocol
+        ));
+    }
+    NodeName::new(hello.node.clone()).map_err(|error| format!("{error}: set `node` in agent.toml"))?;
+    if !(hello.facts.cpus.is_finite() && hello.facts.cpus > 0.0) || hello.facts.memory_bytes == 0 {
+        return Err("the node says it has no CPU or no memory".into());
+    }
+    if !(hello.facts.cpu_score.is_finite() && hello.facts.cpu_score > 0.0) {
+        return Err("the node's cpu_score must be above 0".into());
+    }
+    // Two machines of one name would take turns in closing each other's connection.
+    let address = app.fleet().nodes.get(&hello.node).map(|view| view.stored.transfer_address.clone());
+    match (app.agents.boot(&hello.node), address) {
+        (Some(boot), Some(address)) if boot != hello.boot && address != hello.transfer_address => Err(format!(
+            "a node named {} is connected already from {address}: give each machine its own `node` in agent.toml",
+            hello.node
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn refuse(socket: &mut WebSocket, reason: String) {
+    send(socket, &ToAgent::Refused { reason }).await;
+    let _ = timeout(SEND_DEADLINE, socket.close()).await;
+}
+
+async fn welcome(app: &Service, socket: &mut WebSocket, node: &str) -> bool {
+    let sample_interval_s = app.policy.get().policy.sampling.interval_s;
+    send(socket, &ToAgent::Welcome(Welcome { sample_interval_s, peers: peers_of(app, node) })).await
+}
+
+fn peers_of(app: &Service, node: &str) -> Vec<Peer> {
+    let fleet = app.fleet();
+    let others = fleet.nodes.values().filter(|view| view.stored.name != node);
+    others
+        .map(|view| Peer { node: view.stored.name.clone(), transfer_address: view.stored.transfer_address.clone() })
+        .collect()
+}
+
+fn tell_peers(app: &Service) {
+    for node in app.agents.connected() {
+        app.agents.send(&node, ToAgent::Peers { peers: peers_of(app, &node) });
+    }
+}
+
+async fn converse(app: &App, socket: &mut WebSocket, seat: &mut Seat, hello: &Hello) {
+    loop {
+        tokio::select! {
+            message = timeout(SILENCE, receive(socket)) => match message {
+                Ok(Some(Ok(message))) => {
+                    if !heard(app, socket, hello, message).await {
+                        return;
+                    }
+                }
+                Ok(Some(Err(error))) => {
+                    // It may be newer than we are; what can be read still counts.
+                    tracing::warn!(node = hello.node, "a message cannot be read and is passed over: {error}");
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    tracing::warn!(node = hello.node, "nothing heard for {} s, closing", SILENCE.as_secs());
+                    return;
+                }
+            },
+            message = seat.queue.recv() => match message {
+                Some(message) => {
+                    if !send(socket, &message).await {
+                        return;
+                    }
+                }
+                None => return,
+            },
+            () = seat.closed.cancelled() => return,
+        }
+    }
+}
+
+async fn heard(app: &App, socket: &mut WebSocket, hello: &Hello, message: FromAgent) -> bool {
+    match message {
+        FromAgent::Hello(_) => true,
+        FromAgent::Heartbeat(heartbeat) => match ingest::heartbeat(app, &hello.node, hello.boot, heartbeat).await {
+            Ok(Some(up_to)) => send(socket, &ToAgent::Received { up_to }).await,
+            Ok(None) => true,
+            Err(error) => {
+                // Not acknowledged: the agent keeps them and sends them again.
+                tracing::error!(node = hello.node, "cannot store samples: {error}");
+                false
+            }
+        },
+        FromAgent::Progress(progress) => {
+            app.drivers.give(progress.migration, Input::Progress(progress));
+            true
+        }
+        FromAgent::Answer(answer) => {
+            let node = hello.node.clone();
+            app.drivers.give(answer.key.migration, Input::Answer { node, answer });
+            true
+        }
+    }
+}
+
+/// The next message; `None` when the connection ended.
+async fn receive(socket: &mut WebSocket) -> Option<Result<FromAgent, serde_json::Error>> {
+    loop {
+        match socket.next().await? {
+            Ok(Message::Text(text)) => return Some(serde_json::from_str(&text)),
+            Ok(Message::Binary(bytes)) => return Some(serde_json::from_slice(&bytes)),
+            Ok(Message::Ping(_) | Message::Pong(_)) => {}
+            Ok(Message::Close(_)) | Err(_) => return None,
+        }
+    }
+}
+
+async fn send(socket: &mut WebSocket, message: &ToAgent) -> bool {
+    let Ok(text) = serde_json::to_string(message) else { return false };
+    matches!(timeout(SEND_DEADLINE, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
+}

@@ -1,0 +1,68 @@
+//! The orchestrator's configuration file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Deserialize;
+
+/// `orchestrator.toml`. Every key has a default.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Addresses to listen on, for people and agents alike.
+    pub listen: Vec<SocketAddr>,
+    /// Directory of `fogshift.db` and `token`; made if missing, readable by its owner only.
+    pub data_dir: PathBuf,
+    /// Policy file; without one the default policy is in force.
+    pub policy: Option<PathBuf>,
+    /// How long samples are kept, in hours.
+    pub keep_samples_h: u32,
+    /// A migration in which nothing moves for this long before its commit is rolled back, in seconds.
+    pub stall_timeout_s: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 7700))],
+            data_dir: PathBuf::from("/var/lib/fogshift/orchestrator"),
+            policy: None,
+            keep_samples_h: 24,
+            stall_timeout_s: 60,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file. The error shows file, line, column and what was expected.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", file.display()))?;
+        anyhow::ensure!(!config.listen.is_empty(), "{}: listen: at least one address is needed", file.display());
+        anyhow::ensure!(config.stall_timeout_s > 0, "{}: stall_timeout_s: must be above 0", file.display());
+        anyhow::ensure!(config.keep_samples_h > 0, "{}: keep_samples_h: must be above 0", file.display());
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_file_says_the_defaults() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/orchestrator.toml");
+        let committed = Config::read(&file).unwrap();
+        assert_eq!(committed, Config { policy: committed.policy.clone(), ..Config::default() });
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_and_place() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\nlisten_on = 3\n").unwrap();
+        let error = format!("{:#}", Config::read(file.path()).unwrap_err());
+        assert!(error.contains("line 2") && error.contains("listen_on"), "{error}");
+    }
+}

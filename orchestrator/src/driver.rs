@@ -1,0 +1,422 @@
+//! Carries out what fog-core's migration state machine says: one task a migration.
+//!
+//! The order is always: take an event, store the state that it leads to, then act. A restart reads the state and acts on
+//! it again, which every step allows. Only the commit is stored and acted on at once: its transaction holds both.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use fog_api::agent::{Answer, Command as AgentCommand, Order, Outcome, Peer, Progress, Report, ToAgent};
+use fog_api::event::Event as PublicEvent;
+use fog_api::migration::{PhaseEntry, StageProgress};
+use fog_core::migration::{Command, Event, Phase, Role, Step};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::clock;
+use crate::record;
+use crate::store::{NewMigration, StoredMigration};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So often a commit whose transaction fails is tried before it is given up and rolled back.
+const COMMIT_TRIES: u32 = 5;
+
+/// What reaches a running migration.
+#[derive(Debug)]
+pub enum Input {
+    /// An agent answered.
+    Answer {
+        /// The agent's node.
+        node: String,
+        /// Its answer.
+        answer: Answer,
+    },
+    /// An agent is on its way.
+    Progress(Progress),
+    /// Somebody wants it to stop.
+    Cancel {
+        /// Who.
+        by: String,
+    },
+}
+
+/// The running migrations.
+#[derive(Default)]
+pub struct Drivers {
+    inputs: Mutex<BTreeMap<Uuid, mpsc::UnboundedSender<Input>>>,
+    tasks: TaskTracker,
+}
+
+impl Drivers {
+    fn inputs(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uuid, mpsc::UnboundedSender<Input>>> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands an input to a migration; `false`: it is not running.
+    pub fn give(&self, migration: Uuid, input: Input) -> bool {
+        self.inputs().get(&migration).is_some_and(|inputs| inputs.send(input).is_ok())
+    }
+
+    /// Waits until every task has ended, after the shutdown was cancelled.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Starts a migration that was just written down.
+pub fn start(app: &App, new: NewMigration) {
+    let stored = StoredMigration {
+        record: new.record,
+        state: fog_core::migration::Migration::default(),
+        epoch: new.epoch,
+        ticket: Some(new.ticket),
+        specification: None,
+    };
+    spawn(app, stored);
+}
+
+/// Goes on with every unfinished migration after a start.
+pub async fn resume_all(app: &App) -> Result<(), crate::store::StoreError> {
+    for stored in app.store.unfinished_migrations().await? {
+        tracing::info!(migration = %stored.record.id, phase = %stored.record.phase, workload = stored.record.workload, "going on with a migration");
+        if !stored.state.phase.is_over() {
+            app.fleet().begun(&stored.record);
+        }
+        spawn(app, stored);
+    }
+    Ok(())
+}
+
+fn spawn(app: &App, stored: StoredMigration) {
+    let (sender, inputs) = mpsc::unbounded_channel();
+    let id = stored.record.id;
+    app.drivers.inputs().insert(id, sender);
+    let tasks = app.drivers.tasks.clone();
+    let pauses = BTreeMap::new();
+    let driver = Driver { app: app.clone(), migration: stored, again: BTreeMap::new(), pauses, active: Instant::now() };
+    tasks.spawn(async move {
+        let app = driver.app.clone();
+        driver.run(inputs).await;
+        app.drivers.inputs().remove(&id);
+    });
+}
+
+struct Driver {
+    app: App,
+    migration: StoredMigration,
+    /// Steps that failed and are ordered again then.
+    again: BTreeMap<Step, Instant>,
+    pauses: BTreeMap<Step, Duration>,
+    /// When something last moved.
+    active: Instant,
+}
+
+impl Driver {
+    async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Input>) {
+        let mut arrivals = self.app.agents.arrivals();
+        let shutdown = self.app.shutdown.clone();
+        if self.migration.state == fog_core::migration::Migration::default() {
+            self.happened(Event::Begin).await;
+        } else {
+            let commands = self.migration.state.resume();
+            self.act(commands).await;
+        }
+        while !self.migration.state.is_finished() && !shutdown.is_cancelled() {
+            let stall = self.active + Duration::from_secs(self.app.config.stall_timeout_s.into());
+            let next = self.again.values().copied().min();
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.input(input).await,
+                    None => return,
+                },
+                arrival = arrivals.recv() => match arrival {
+                    Ok(node) => self.order_outstanding(Some(&node)),
+                    Err(RecvError::Lagged(_)) => self.order_outstanding(None),
+                    Err(RecvError::Closed) => return,
+                },
+                () = tokio::time::sleep_until(next.unwrap_or(stall)), if next.is_some() => self.order_due(),
+                () = tokio::time::sleep_until(stall), if self.can_stall() => {
+                    let message = self.what_stalled();
+                    self.happened(Event::Stalled { message }).await;
+                }
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    fn can_stall(&self) -> bool {
+        matches!(self.migration.state.phase, Phase::Inspecting | Phase::Reserving | Phase::Moving)
+    }
+
+    fn node(&self, role: Role) -> &str {
+        match role {
+            Role::Source => &self.migration.record.source,
+            Role::Destination => &self.migration.record.destination,
+        }
+    }
+
+    fn what_stalled(&self) -> String {
+        let waited: Vec<String> = self
+            .migration
+            .state
+            .outstanding
+            .iter()
+            .map(|step| {
+                let node = self.node(step.role());
+                let connected = self.app.agents.boot(node).is_some();
+                let why = if connected { "" } else { " (its agent is not connected)" };
+                format!("{:?} on {node}{why}", step).to_lowercase().replace(&node.to_lowercase(), node)
+            })
+            .collect();
+        format!("Nothing moved for {} s while waiting for {}.", self.app.config.stall_timeout_s, waited.join(" and "))
+    }
+
+    async fn input(&mut self, input: Input) {
+        match input {
+            Input::Answer { node, answer } => self.answer(&node, answer).await,
+            Input::Progress(progress) => {
+                self.active = Instant::now();
+                self.migration.record.progress =
+                    Some(StageProgress { stage: progress.stage, bytes: progress.bytes, bytes_total: progress.bytes_total });
+                self.tell();
+            }
+            Input::Cancel { by } => self.happened(Event::Cancelled { by }).await,
+        }
+    }
+
+    async fn answer(&mut self, node: &str, answer: Answer) {
+        let step = record::answered_step(answer.key.step);
+        if answer.key.epoch != self.epoch(step) || node != self.node(step.role()) || !self.migration.state.outstanding.contains(&step) {
+            return;
+        }
+        self.active = Instant::now();
+        self.again.remove(&step);
+        let id = self.migration.record.id;
+        let outcome = match answer.outcome {
+            Outcome::Done(report) => {
+                tracing::info!(migration = %id, node, step = ?step, "done");
+                self.measured(step, report);
+                Ok(())
+            }
+            Outcome::Failed(failure) => {
+                tracing::warn!(migration = %id, node, step = ?step, kind = ?failure.kind, "failed: {}", failure.message);
+                Err(record::failure(failure))
+            }
+        };
+        self.happened(Event::Answered { step, outcome }).await;
+    }
+
+    fn measured(&mut self, step: Step, report: Report) {
+        let record = &mut self.migration.record;
+        let now = clock::now();
+        record.answered.insert(record::step(step), now);
+        record.stages_ms.extend(report.stages_ms);
+        record.checkpoint_bytes = report.checkpoint_bytes.or(record.checkpoint_bytes);
+        record.sent_bytes = report.sent_bytes.or(record.sent_bytes);
+        if let Some(specification) = report.specification {
+            self.migration.specification = Some(specification);
+        }
+        // Each part is measured by one clock: the source's until its answer left, ours from then on.
+        if let Some(frozen_ms) = report.frozen_ms {
+            record.downtime_ms = Some(frozen_ms);
+        }
+        let shipped = record.answered.get(&record::step(Step::Ship)).copied();
+        if let (Step::Resume, Some(shipped), Some(frozen_ms)) = (step, shipped, record.downtime_ms) {
+            record.downtime_ms = Some(frozen_ms + now.duration_since(shipped).as_millis_f64());
+        }
+    }
+
+    /// Takes an event: stores what it leads to, then acts.
+    async fn happened(&mut self, event: Event) {
+        let (state, commands) = self.migration.state.clone().step(event);
+        if state == self.migration.state && commands.is_empty() {
+            return;
+        }
+        self.enter(state);
+        self.save().await;
+        self.after_change();
+        self.act(commands).await;
+    }
+
+    fn enter(&mut self, state: fog_core::migration::Migration) {
+        let record = &mut self.migration.record;
+        let now = clock::now();
+        if state.phase != self.migration.state.phase {
+            record.phase = record::phase(state.phase);
+            record.phases.push(PhaseEntry { phase: record.phase, at: now });
+            record.progress = None;
+            self.active = Instant::now();
+        }
+        record.cause = state.cause.as_ref().map(|cause| record::cause(cause, &record.source, &record.destination));
+        if state.phase.is_over() && record.finished_at.is_none() {
+            record.finished_at = Some(now);
+        }
+        if matches!(state.phase, Phase::RolledBack | Phase::RollingBack) {
+            record.downtime_ms = None; // that of a move that did not take place
+        }
+        self.migration.state = state;
+    }
+
+    /// Nothing is done before it is stored, so this waits until the store takes it.
+    async fn save(&self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.app.store.save_migration(&self.migration, clock::now()).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(migration = %self.migration.record.id, "cannot store the migration, it waits: {error}"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = self.app.shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    fn after_change(&self) {
+        let record = &self.migration.record;
+        if record.phase.is_over() {
+            self.app.fleet().ended(record);
+            let downtime_ms = record.downtime_ms;
+            match &record.cause {
+                None => tracing::info!(migration = %record.id, workload = record.workload, downtime_ms, "{}", record.phase),
+                Some(cause) => tracing::warn!(migration = %record.id, workload = record.workload, "{}: {}", record.phase, cause.message),
+            }
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.app.events.tell(PublicEvent::Migration { migration: self.migration.record.clone() });
+    }
+
+    async fn act(&mut self, commands: Vec<Command>) {
+        let mut commands = VecDeque::from(commands);
+        while let Some(command) = commands.pop_front() {
+            match command {
+                Command::Order(step) => self.order(step),
+                Command::OrderAgain(step) => {
+                    let pause = self.pauses.entry(step).or_insert(FIRST_PAUSE);
+                    self.again.insert(step, Instant::now() + *pause);
+                    *pause = (*pause * 2).min(LONGEST_PAUSE);
+                }
+                Command::Commit => commands.extend(self.commit().await),
+            }
+        }
+    }
+
+    /// Returns what to do next: the transaction stores the state behind the commit together with the ownership.
+    async fn commit(&mut self) -> Vec<Command> {
+        let before = self.migration.clone();
+        for attempt in 1..=COMMIT_TRIES {
+            let (state, commands) = before.state.clone().step(Event::Committed);
+            self.enter(state);
+            let now = clock::now();
+            match self.app.store.commit_migration(&self.migration, now).await {
+                Ok(true) => {
+                    self.app.fleet().committed(&self.migration.record, self.migration.epoch + 1, now);
+                    self.after_change();
+                    return commands;
+                }
+                Ok(false) => {
+                    self.migration = before;
+                    let message = "The workload changed its owner while it was being moved.".to_owned();
+                    return self.refuse_commit(message).await;
+                }
+                Err(error) => {
+                    tracing::error!(migration = %before.record.id, attempt, "the commit failed: {error}");
+                    // The transaction may have taken place although its reply was lost: the row knows.
+                    let stored = self.app.store.migration(before.record.id).await;
+                    if let Ok(Some(stored)) = stored
+                        && stored.state.phase.is_committed()
+                    {
+                        self.app.fleet().committed(&stored.record, stored.epoch + 1, now);
+                        self.migration = stored;
+                        self.after_change();
+                        return self.migration.state.resume();
+                    }
+                    self.migration = before.clone();
+                }
+            }
+            tokio::time::sleep(FIRST_PAUSE).await;
+        }
+        self.refuse_commit(format!("The database did not take the commit in {COMMIT_TRIES} tries.")).await
+    }
+
+    async fn refuse_commit(&mut self, message: String) -> Vec<Command> {
+        let (state, commands) = self.migration.state.clone().step(Event::CommitRefused { message });
+        self.enter(state);
+        self.save().await;
+        self.after_change();
+        commands
+    }
+
+    fn epoch(&self, step: Step) -> u64 {
+        if step.is_after_commit() { self.migration.epoch + 1 } else { self.migration.epoch }
+    }
+
+    fn order_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Step> = self.again.iter().filter(|(_, at)| **at <= now).map(|(step, _)| *step).collect();
+        for step in due {
+            self.again.remove(&step);
+            self.order(step);
+        }
+    }
+
+    fn order_outstanding(&mut self, node: Option<&str>) {
+        for step in self.migration.state.outstanding.clone() {
+            if node.is_none_or(|node| node == self.node(step.role())) {
+                self.order(step);
+            }
+        }
+    }
+
+    /// Sends a step to its agent. If it does not arrive, it is sent again when the agent is there.
+    fn order(&self, step: Step) {
+        let record = &self.migration.record;
+        let Some(order) = self.what(step) else {
+            tracing::error!(migration = %record.id, step = ?step, "the step cannot be ordered: its specification or ticket is missing");
+            return;
+        };
+        let command = AgentCommand {
+            migration: record.id,
+            workload: record.workload.clone(),
+            epoch: self.epoch(step),
+            order,
+        };
+        let node = self.node(step.role());
+        if !self.app.agents.send(node, ToAgent::Command(command)) {
+            tracing::info!(migration = %record.id, node, step = ?step, "waiting for the agent");
+        }
+    }
+
+    fn what(&self, step: Step) -> Option<Order> {
+        Some(match step {
+            Step::Inspect => Order::Inspect,
+            Step::Reserve => Order::Reserve {
+                specification: self.migration.specification.clone()?,
+                ticket: self.migration.ticket.clone()?,
+                source: self.migration.record.source.clone(),
+            },
+            Step::Ship => {
+                let node = &self.migration.record.destination;
+                let transfer_address = self.app.fleet().nodes.get(node)?.stored.transfer_address.clone();
+                let destination = Peer { node: node.clone(), transfer_address };
+                Order::Ship { destination, ticket: self.migration.ticket.clone()? }
+            }
+            Step::Restore => Order::Restore,
+            Step::Resume => Order::Resume,
+            Step::Discard => Order::Discard,
+            Step::Settle => Order::Settle,
+            Step::Thaw => Order::Thaw,
+            Step::Abandon => Order::Abandon,
+        })
+    }
+}

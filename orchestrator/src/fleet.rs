@@ -1,0 +1,361 @@
+//! What is known now: nodes, workloads, who owns what, what is moving. Kept in memory, fed by `ingest` and `driver`.
+//!
+//! Ownership decides where a workload is; a node's report only says what the owner's container does. A report from
+//! anybody else is the frozen or held copy of a migration, or a second container of the same name, and moves nothing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use fog_api::agent::{Sample, WorkloadSample};
+use fog_api::migration::{Migration, Phase};
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::store::{Ownership, StoredNode};
+
+/// Reports in a row without a container before its owner is believed to have lost it: one list may have been read
+/// just before the container arrived.
+const MISSING_REPORTS: u32 = 2;
+
+/// A node and its newest samples.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// What its agent said at its last hello.
+    pub stored: StoredNode,
+    /// The newest sample.
+    pub latest: Option<Sample>,
+    /// CPU of the newest samples, oldest first.
+    pub cpu_window: VecDeque<f64>,
+}
+
+/// A workload as its owner reports it.
+#[derive(Debug, Clone)]
+pub struct WorkloadView {
+    /// The owner.
+    pub node: String,
+    /// The owner's newest report.
+    pub sample: WorkloadSample,
+    /// When that report arrived.
+    pub seen_at: Timestamp,
+    missing: u32,
+}
+
+/// A migration under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moving {
+    /// The migration.
+    pub migration: Uuid,
+    /// From.
+    pub source: String,
+    /// To.
+    pub destination: String,
+}
+
+/// How a workload's migrations ended lately.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// When each of the moves of the last day began, oldest first.
+    pub moves: Vec<Timestamp>,
+    /// When the last migration was rolled back or failed, unless one went well since.
+    pub failed_at: Option<Timestamp>,
+    /// How many did so since one went well.
+    pub failures: u32,
+}
+
+/// A change of ownership that a report brought about, to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The node shows a container that nobody owns.
+    Claimed(Ownership),
+    /// The owner no longer has it.
+    Released(Ownership),
+}
+
+/// The whole picture.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    /// Every node that ever said hello.
+    pub nodes: BTreeMap<String, NodeView>,
+    /// Every workload that its owner reports.
+    pub workloads: BTreeMap<String, WorkloadView>,
+    /// Who owns what.
+    pub ownership: BTreeMap<String, Ownership>,
+    /// Workloads whose fate in a migration is not decided.
+    pub moving: BTreeMap<String, Moving>,
+    /// How migrations ended lately.
+    pub history: BTreeMap<String, History>,
+    namesakes: BTreeSet<(String, String)>,
+}
+
+impl Fleet {
+    /// The picture after a start: what the store knows, without any report yet.
+    pub fn new(nodes: Vec<StoredNode>, ownership: Vec<Ownership>, ended: &[Migration]) -> Self {
+        let mut fleet = Self {
+            nodes: nodes
+                .into_iter()
+                .map(|stored| (stored.name.clone(), NodeView { stored, latest: None, cpu_window: VecDeque::new() }))
+                .collect(),
+            ownership: ownership.into_iter().map(|row| (row.workload.clone(), row)).collect(),
+            ..Self::default()
+        };
+        for migration in ended.iter().rev() {
+            fleet.ended(migration);
+        }
+        fleet
+    }
+
+    /// An agent introduced its node.
+    pub fn hello(&mut self, node: StoredNode) {
+        match self.nodes.get_mut(&node.name) {
+            Some(view) => view.stored = StoredNode { heartbeat_at: view.stored.heartbeat_at, ..node },
+            None => {
+                let view = NodeView { stored: node.clone(), latest: None, cpu_window: VecDeque::new() };
+                self.nodes.insert(node.name, view);
+            }
+        }
+    }
+
+    /// Samples of a node arrived, oldest first. `window` is how many CPU values are kept.
+    pub fn heartbeat(&mut self, node: &str, samples: &[Sample], window: usize, now: Timestamp) -> Vec<Change> {
+        let Some(view) = self.nodes.get_mut(node) else { return Vec::new() };
+        let Some(newest) = samples.last() else { return Vec::new() };
+        view.stored.heartbeat_at = Some(now);
+        view.cpu_window.extend(samples.iter().map(|sample| sample.cpu));
+        let surplus = view.cpu_window.len().saturating_sub(window);
+        view.cpu_window.drain(..surplus);
+        view.latest = Some(newest.clone());
+        match &newest.workloads {
+            Some(workloads) => self.report(node, workloads, now),
+            None => Vec::new(),
+        }
+    }
+
+    fn report(&mut self, node: &str, reported: &[WorkloadSample], now: Timestamp) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for sample in reported {
+            let owner = self.ownership.get(&sample.name).and_then(|row| row.owner.as_deref());
+            if owner.is_none() && !self.moving.contains_key(&sample.name) {
+                let epoch = self.ownership.get(&sample.name).map_or(1, |row| row.epoch + 1);
+                let row = Ownership {
+                    workload: sample.name.clone(),
+                    owner: Some(node.to_owned()),
+                    epoch,
+                    moved_at: None,
+                    moved_from: None,
+                };
+                self.ownership.insert(sample.name.clone(), row.clone());
+                changes.push(Change::Claimed(row));
+            } else if owner != Some(node) {
+                self.namesake(node, &sample.name);
+                continue;
+            }
+            self.workloads.insert(
+                sample.name.clone(),
+                WorkloadView { node: node.to_owned(), sample: sample.clone(), seen_at: now, missing: 0 },
+            );
+        }
+        changes.extend(self.missing(node, reported));
+        changes
+    }
+
+    fn missing(&mut self, node: &str, reported: &[WorkloadSample]) -> Vec<Change> {
+        let there: BTreeSet<&str> = reported.iter().map(|sample| sample.name.as_str()).collect();
+        let mut released = Vec::new();
+        for (name, row) in &mut self.ownership {
+            if row.owner.as_deref() != Some(node) || there.contains(name.as_str()) || self.moving.contains_key(name) {
+                continue;
+            }
+            let view = self.workloads.get_mut(name);
+            let missing = view.map_or(MISSING_REPORTS, |view| {
+                view.missing += 1;
+                view.missing
+            });
+            if missing >= MISSING_REPORTS {
+                released.push(Change::Released(row.clone()));
+                row.owner = None;
+                self.workloads.remove(name);
+            }
+        }
+        released
+    }
+
+    fn namesake(&mut self, node: &str, workload: &str) {
+        let part_of_it = self.moving.get(workload).is_some_and(|m| m.source == node || m.destination == node);
+        if !part_of_it && self.namesakes.insert((workload.to_owned(), node.to_owned())) {
+            let owner = self.ownership.get(workload).and_then(|row| row.owner.clone());
+            tracing::warn!(
+                workload,
+                node,
+                owner,
+                "a second container has this name; Fogshift knows workloads by their names and leaves it alone: rename it"
+            );
+        }
+    }
+
+    /// A migration was written down.
+    pub fn begun(&mut self, migration: &Migration) {
+        let moving = Moving {
+            migration: migration.id,
+            source: migration.source.clone(),
+            destination: migration.destination.clone(),
+        };
+        self.moving.insert(migration.workload.clone(), moving);
+    }
+
+    /// The commit is durable: the destination owns the workload.
+    pub fn committed(&mut self, migration: &Migration, epoch: u64, now: Timestamp) {
+        let workload = &migration.workload;
+        self.ownership.insert(
+            workload.clone(),
+            Ownership {
+                workload: workload.clone(),
+                owner: Some(migration.destination.clone()),
+                epoch,
+                moved_at: Some(now),
+                moved_from: Some(migration.source.clone()),
+            },
+        );
+        if let Some(view) = self.workloads.get_mut(workload) {
+            view.node.clone_from(&migration.destination);
+            view.missing = 0;
+        }
+    }
+
+    /// The workload's fate in a migration is decided.
+    pub fn ended(&mut self, migration: &Migration) {
+        if self.moving.get(&migration.workload).is_some_and(|moving| moving.migration == migration.id) {
+            self.moving.remove(&migration.workload);
+        }
+        let history = self.history.entry(migration.workload.clone()).or_default();
+        match migration.phase {
+            Phase::Done => {
+                let day_ago = migration.created_at - SignedDuration::from_hours(24);
+                history.moves.retain(|at| *at > day_ago);
+                history.moves.push(migration.created_at);
+                history.failed_at = None;
+                history.failures = 0;
+            }
+            Phase::RolledBack | Phase::Failed => {
+                history.failed_at = migration.finished_at.or(Some(migration.created_at));
+                history.failures += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fog_api::agent::{NodeFacts, Pressure};
+    use fog_api::workload::WorkloadState;
+
+    use super::*;
+
+    fn workload(name: &str) -> WorkloadSample {
+        WorkloadSample {
+            name: name.into(),
+            container: "c0ffee".into(),
+            image: "fog/busybox:1".into(),
+            state: WorkloadState::Running,
+            cpus: 0.01,
+            memory_bytes: 1 << 20,
+            cpus_limit: None,
+            memory_limit_bytes: None,
+            labels: BTreeMap::new(),
+            obstacles: Vec::new(),
+        }
+    }
+
+    fn sample(workloads: Option<&[&str]>) -> Sample {
+        Sample {
+            seq: 1,
+            at: Timestamp::UNIX_EPOCH,
+            cpu: 0.5,
+            run_queue: 1.0,
+            load1: 0.5,
+            memory: 0.5,
+            pressure: Pressure::default(),
+            disk: 0.5,
+            network_received_bytes_per_s: 0.0,
+            network_sent_bytes_per_s: 0.0,
+            temperature_c: None,
+            workloads: workloads.map(|names| names.iter().map(|name| workload(name)).collect()),
+            links: Vec::new(),
+        }
+    }
+
+    fn fleet() -> Fleet {
+        let node = |name: &str| StoredNode {
+            name: name.into(),
+            agent_version: "0".into(),
+            transfer_address: "127.0.0.1:1".into(),
+            facts: NodeFacts::default(),
+            heartbeat_at: None,
+        };
+        Fleet::new(vec![node("A"), node("B")], Vec::new(), &[])
+    }
+
+    fn heartbeat(fleet: &mut Fleet, node: &str, workloads: Option<&[&str]>) -> usize {
+        fleet.heartbeat(node, &[sample(workloads)], 3, Timestamp::UNIX_EPOCH).len()
+    }
+
+    fn owner(fleet: &Fleet) -> Option<&str> {
+        fleet.ownership.get("web").and_then(|row| row.owner.as_deref())
+    }
+
+    fn migration() -> Migration {
+        serde_json::from_value(serde_json::json!({
+            "id": Uuid::nil(), "workload": "web", "source": "A", "destination": "B", "strategy": "stop-and-copy",
+            "asked_by": "user", "decision": Uuid::nil(), "phase": "done", "cause": null, "progress": null,
+            "created_at": "2026-01-01T00:00:00Z", "finished_at": null, "phases": [], "answered": {}, "stages_ms": {},
+            "checkpoint_bytes": null, "sent_bytes": null, "downtime_ms": null
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_first_node_that_shows_a_container_owns_it_and_a_namesake_changes_nothing() {
+        let mut fleet = fleet();
+        assert_eq!(heartbeat(&mut fleet, "A", Some(&["web"])), 1);
+        assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 0);
+        assert_eq!(owner(&fleet), Some("A"));
+    }
+
+    #[test]
+    fn one_report_without_the_container_is_not_believed_and_two_are() {
+        let mut fleet = fleet();
+        heartbeat(&mut fleet, "A", Some(&["web"]));
+        assert_eq!(heartbeat(&mut fleet, "A", Some(&[])), 0);
+        assert_eq!(heartbeat(&mut fleet, "A", None), 0, "a silent Docker says nothing");
+        assert_eq!(heartbeat(&mut fleet, "A", Some(&[])), 1);
+        assert_eq!(owner(&fleet), None);
+        assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 1);
+        assert_eq!(fleet.ownership["web"].epoch, 2, "the epoch never falls");
+    }
+
+    #[test]
+    fn while_it_moves_reports_change_no_owner() {
+        let mut fleet = fleet();
+        heartbeat(&mut fleet, "A", Some(&["web"]));
+        fleet.begun(&migration());
+        for _ in 0..3 {
+            assert_eq!(heartbeat(&mut fleet, "A", Some(&[])), 0);
+            assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 0);
+        }
+        assert_eq!(owner(&fleet), Some("A"));
+        fleet.committed(&migration(), 2, Timestamp::UNIX_EPOCH);
+        fleet.ended(&migration());
+        assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 0);
+        assert_eq!(owner(&fleet), Some("B"));
+    }
+
+    #[test]
+    fn the_window_keeps_the_newest_values() {
+        let mut fleet = fleet();
+        for _ in 0..9 {
+            heartbeat(&mut fleet, "A", None);
+        }
+        assert_eq!(fleet.nodes["A"].cpu_window.len(), 3);
+    }
+}

@@ -1,0 +1,158 @@
+//! Everything that a request can fail with, as problem+json.
+
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use fog_api::problem::{FieldError, MEDIA_TYPE, Problem};
+use fog_core::place::Refusal;
+
+use crate::planner::BeginError;
+use crate::store::StoreError;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// No such path.
+    #[error("there is nothing at {path}; the API is under /v1")]
+    UnknownPath {
+        /// The path.
+        path: String,
+    },
+    /// No such method on this path.
+    #[error("{path} does not know this method")]
+    UnknownMethod {
+        /// The path.
+        path: String,
+    },
+    /// The token is missing or wrong.
+    #[error(
+        "this needs the header `Authorization: Bearer TOKEN` with the orchestrator's token: it is in the file `token` of its data directory"
+    )]
+    Unauthorised,
+    /// The body is too large.
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The body or a parameter does not have the right form.
+    #[error("{pointer}: {detail}")]
+    Malformed {
+        /// JSON pointer, or the parameter's name.
+        pointer: String,
+        /// What was expected.
+        detail: String,
+    },
+    /// No such thing.
+    #[error("{what} {name:?} is not known")]
+    Unknown {
+        /// `node`, `workload`, `migration`, `decision`.
+        what: &'static str,
+        /// Its name or id.
+        name: String,
+    },
+    /// The planner says no.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// It cannot be cancelled any more.
+    #[error("migration {id} is {phase}: it can only be cancelled before its commit")]
+    TooLate {
+        /// The migration.
+        id: uuid::Uuid,
+        /// Its phase.
+        phase: fog_api::migration::Phase,
+    },
+    /// The migration was not begun.
+    #[error("{0}")]
+    NotBegun(#[from] BeginError),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A defect.
+    #[error("the orchestrator has a defect here; its log shows it")]
+    Defect,
+}
+
+impl RouteError {
+    fn problem(&self) -> Problem {
+        let (status, kind, title) = self.kind();
+        let errors = match self {
+            RouteError::Malformed { pointer, detail } => field(pointer, detail),
+            RouteError::Refused(refusal) => match refusal {
+                Refusal::UnknownWorkload { .. } | Refusal::NotMovable { .. } => field("/workload", &refusal.to_string()),
+                Refusal::UnknownNode { .. } | Refusal::AlreadyThere { .. } | Refusal::Infeasible { .. } => {
+                    field("/destination", &refusal.to_string())
+                }
+                Refusal::Strategy(_) => field("/strategy", &refusal.to_string()),
+                Refusal::NoFeasibleDestination { .. } => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        Problem {
+            kind: format!("urn:fogshift:problem:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            errors,
+        }
+    }
+
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            RouteError::UnknownPath { .. } => (S::NOT_FOUND, "unknown-path", "No such path"),
+            RouteError::UnknownMethod { .. } => (S::METHOD_NOT_ALLOWED, "unknown-method", "No such method here"),
+            RouteError::Unauthorised => (S::UNAUTHORIZED, "unauthorised", "The token is missing or wrong"),
+            RouteError::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
+            RouteError::Malformed { .. } => (S::BAD_REQUEST, "malformed", "The request does not have the right form"),
+            RouteError::Unknown { .. } => (S::NOT_FOUND, "not-found", "No such thing"),
+            RouteError::Refused(refusal) => match refusal {
+                Refusal::UnknownWorkload { .. } => (S::UNPROCESSABLE_ENTITY, "unknown-workload", "Unknown workload"),
+                Refusal::UnknownNode { .. } => (S::UNPROCESSABLE_ENTITY, "unknown-node", "Unknown node"),
+                Refusal::AlreadyThere { .. } => (S::CONFLICT, "already-there", "The workload is there already"),
+                Refusal::NotMovable { .. } => (S::CONFLICT, "not-movable", "The workload cannot be moved"),
+                Refusal::Infeasible { .. } => (S::CONFLICT, "infeasible", "The destination cannot take the workload"),
+                Refusal::NoFeasibleDestination { .. } => {
+                    (S::CONFLICT, "no-feasible-destination", "No node can take the workload")
+                }
+                Refusal::Strategy(_) => (S::UNPROCESSABLE_ENTITY, "strategy-unavailable", "The strategy is not available"),
+            },
+            RouteError::TooLate { .. } => (S::CONFLICT, "too-late", "It is too late to cancel"),
+            RouteError::NotBegun(BeginError::Store(StoreError::AlreadyMigrating { .. })) => {
+                (S::CONFLICT, "already-migrating", "The workload is being migrated already")
+            }
+            RouteError::NotBegun(BeginError::Gone(_) | BeginError::Store(StoreError::OwnerChanged { .. })) => {
+                (S::CONFLICT, "workload-gone", "The workload is gone meanwhile")
+            }
+            RouteError::NotBegun(_) | RouteError::Store(_) => {
+                (S::INTERNAL_SERVER_ERROR, "store", "The orchestrator's store failed")
+            }
+            RouteError::Defect => (S::INTERNAL_SERVER_ERROR, "defect", "A defect"),
+        }
+    }
+}
+
+fn field(pointer: &str, detail: &str) -> Vec<FieldError> {
+    vec![FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }]
+}
+
+impl IntoResponse for RouteError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::error!(kind = problem.kind, "{}", problem.detail);
+        }
+        let mut response = (status, axum::Json(problem)).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// A panic in a handler is a defect, not a closed connection.
+pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    RouteError::Defect.into_response()
+}

@@ -1,0 +1,96 @@
+//! What agents report: checked, remembered, stored, told.
+
+use fog_api::agent::{Heartbeat, Hello, Sample};
+use fog_api::event::Event;
+use uuid::Uuid;
+
+use crate::app::Service;
+use crate::clock;
+use crate::fleet::Change;
+use crate::snapshot;
+use crate::store::{StoreError, StoredNode};
+
+/// An agent introduced itself.
+pub async fn hello(app: &Service, hello: &Hello) -> Result<(), StoreError> {
+    app.store.save_node(hello, clock::now()).await?;
+    app.fleet().hello(StoredNode {
+        name: hello.node.clone(),
+        agent_version: hello.agent_version.clone(),
+        transfer_address: hello.transfer_address.clone(),
+        facts: hello.facts.clone(),
+        heartbeat_at: None,
+    });
+    tell_node(app, &hello.node);
+    Ok(())
+}
+
+/// Samples arrived. Returns the highest sequence number that is stored.
+pub async fn heartbeat(app: &Service, node: &str, boot: Uuid, heartbeat: Heartbeat) -> Result<Option<u64>, StoreError> {
+    let mut samples = heartbeat.samples;
+    samples.iter_mut().for_each(bound);
+    let Some(up_to) = samples.iter().map(|sample| sample.seq).max() else { return Ok(None) };
+    let now = clock::now();
+    app.store.save_samples(node, boot, &samples, now).await?;
+    let window = usize::try_from(app.policy.get().policy.sampling.window).unwrap_or(usize::MAX);
+    let changes = app.fleet().heartbeat(node, &samples, window, now);
+    for change in changes {
+        match change {
+            Change::Claimed(row) => {
+                tracing::info!(workload = row.workload, node, epoch = row.epoch, "found a workload");
+                app.store.claim(&row.workload, node, row.epoch).await?;
+            }
+            Change::Released(row) => {
+                tracing::info!(workload = row.workload, node, "the workload is gone");
+                app.store.release(&row.workload, node, row.epoch).await?;
+                app.events.tell(Event::WorkloadGone { name: row.workload });
+            }
+        }
+    }
+    tell_node(app, node);
+    Ok(Some(up_to))
+}
+
+/// Agents measure; a rounding above 1 or a broken sensor must not reach a decision.
+fn bound(sample: &mut Sample) {
+    let fraction = |value: &mut f64| *value = if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
+    let amount = |value: &mut f64| *value = if value.is_finite() { value.max(0.0) } else { 0.0 };
+    fraction(&mut sample.cpu);
+    fraction(&mut sample.memory);
+    fraction(&mut sample.disk);
+    fraction(&mut sample.pressure.cpu);
+    fraction(&mut sample.pressure.memory);
+    fraction(&mut sample.pressure.io);
+    amount(&mut sample.run_queue);
+    amount(&mut sample.load1);
+    amount(&mut sample.network_received_bytes_per_s);
+    amount(&mut sample.network_sent_bytes_per_s);
+    sample.temperature_c = sample.temperature_c.filter(|celsius| (-100.0..=200.0).contains(celsius));
+    for link in &mut sample.links {
+        fraction(&mut link.loss);
+        link.rtt_ms = link.rtt_ms.filter(|ms| ms.is_finite() && *ms >= 0.0);
+        link.bandwidth_mbps = link.bandwidth_mbps.filter(|mbps| mbps.is_finite() && *mbps > 0.0);
+    }
+    for workload in sample.workloads.iter_mut().flatten() {
+        amount(&mut workload.cpus);
+        workload.cpus_limit = workload.cpus_limit.filter(|cpus| cpus.is_finite() && *cpus > 0.0);
+        workload.memory_limit_bytes = workload.memory_limit_bytes.filter(|bytes| *bytes > 0);
+    }
+}
+
+/// Tells listeners a node's newest state and that of its workloads.
+pub fn tell_node(app: &Service, node: &str) {
+    let now = clock::now();
+    let policy = app.policy.get();
+    let connected = app.agents.boot(node).is_some();
+    let (view, workloads) = {
+        let fleet = app.fleet();
+        let view = snapshot::node(&fleet, node, &policy.policy, connected, now);
+        (view, snapshot::workloads(&fleet, Some(node)))
+    };
+    if let Some(node) = view {
+        app.events.tell(Event::Node { node });
+    }
+    for workload in workloads {
+        app.events.tell(Event::Workload { workload });
+    }
+}

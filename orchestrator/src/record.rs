@@ -1,0 +1,182 @@
+//! fog-core's words into fog-api's: the two never meet elsewhere.
+
+use fog_api::{agent, decision, migration as wire};
+use fog_core::migration as core;
+use fog_core::plan::{Candidate, Migrate, Verdict};
+use fog_core::strategy::Strategy;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// Who asked for a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The planner.
+    Policy,
+    /// A person.
+    User,
+}
+
+impl AskedBy {
+    fn word(self) -> String {
+        match self {
+            AskedBy::Policy => "policy",
+            AskedBy::User => "user",
+        }
+        .to_owned()
+    }
+}
+
+/// The decision behind a planned move.
+pub fn decision(
+    migrate: &Migrate,
+    asked_by: AskedBy,
+    migration: Option<Uuid>,
+    policy_version: u64,
+    now: Timestamp,
+) -> decision::Decision {
+    decision::Decision {
+        id: Uuid::now_v7(),
+        at: now,
+        asked_by: asked_by.word(),
+        workload: migrate.workload.to_string(),
+        source: migrate.from.to_string(),
+        destination: Some(migrate.to.to_string()),
+        reason: migrate.reason.clone(),
+        policy_version,
+        migration,
+        candidates: migrate.candidates.iter().map(candidate).collect(),
+    }
+}
+
+fn candidate(candidate: &Candidate) -> decision::Candidate {
+    decision::Candidate {
+        node: candidate.node.to_string(),
+        verdict: match candidate.verdict {
+            Verdict::Chosen => decision::Verdict::Chosen,
+            Verdict::Rejected => decision::Verdict::Rejected,
+            Verdict::Infeasible => decision::Verdict::Infeasible,
+        },
+        score: candidate.score,
+        factors: candidate
+            .factors
+            .iter()
+            .map(|(name, factor)| {
+                let factor = decision::Factor {
+                    value: factor.raw,
+                    unit: factor.unit.to_string(),
+                    normalised: factor.value,
+                    weight: factor.weight,
+                    contribution: factor.contribution,
+                };
+                (name.as_str().to_owned(), factor)
+            })
+            .collect(),
+        reason: candidate.reason.clone(),
+    }
+}
+
+/// A new migration's record.
+pub fn migration(id: Uuid, decision: &decision::Decision, migrate: &Migrate, now: Timestamp) -> wire::Migration {
+    wire::Migration {
+        id,
+        workload: migrate.workload.to_string(),
+        source: migrate.from.to_string(),
+        destination: migrate.to.to_string(),
+        strategy: strategy(migrate.strategy),
+        asked_by: decision.asked_by.clone(),
+        decision: decision.id,
+        phase: wire::Phase::Inspecting,
+        cause: None,
+        progress: None,
+        created_at: now,
+        finished_at: None,
+        phases: vec![wire::PhaseEntry { phase: wire::Phase::Inspecting, at: now }],
+        answered: std::collections::BTreeMap::new(),
+        stages_ms: std::collections::BTreeMap::new(),
+        checkpoint_bytes: None,
+        sent_bytes: None,
+        downtime_ms: None,
+    }
+}
+
+/// A strategy for people.
+pub fn strategy(strategy: Strategy) -> wire::Strategy {
+    match strategy {
+        Strategy::Auto => wire::Strategy::Auto,
+        Strategy::StopAndCopy => wire::Strategy::StopAndCopy,
+        Strategy::PreCopy => wire::Strategy::PreCopy,
+        Strategy::PostCopy => wire::Strategy::PostCopy,
+        Strategy::Hybrid => wire::Strategy::Hybrid,
+    }
+}
+
+/// A strategy that was asked for.
+pub fn asked_strategy(strategy: wire::Strategy) -> Strategy {
+    match strategy {
+        wire::Strategy::Auto => Strategy::Auto,
+        wire::Strategy::StopAndCopy => Strategy::StopAndCopy,
+        wire::Strategy::PreCopy => Strategy::PreCopy,
+        wire::Strategy::PostCopy => Strategy::PostCopy,
+        wire::Strategy::Hybrid => Strategy::Hybrid,
+    }
+}
+
+/// A phase for people.
+pub fn phase(phase: core::Phase) -> wire::Phase {
+    match phase {
+        core::Phase::Inspecting => wire::Phase::Inspecting,
+        core::Phase::Reserving => wire::Phase::Reserving,
+        core::Phase::Moving => wire::Phase::Moving,
+        core::Phase::Committing => wire::Phase::Committing,
+        core::Phase::Resuming => wire::Phase::Resuming,
+        core::Phase::Discarding => wire::Phase::Discarding,
+        core::Phase::Done => wire::Phase::Done,
+        core::Phase::RollingBack => wire::Phase::RollingBack,
+        core::Phase::RolledBack => wire::Phase::RolledBack,
+        core::Phase::Failed => wire::Phase::Failed,
+    }
+}
+
+/// A step for an agent.
+pub fn step(step: core::Step) -> agent::Step {
+    match step {
+        core::Step::Inspect => agent::Step::Inspect,
+        core::Step::Reserve => agent::Step::Reserve,
+        core::Step::Ship => agent::Step::Ship,
+        core::Step::Restore => agent::Step::Restore,
+        core::Step::Resume => agent::Step::Resume,
+        core::Step::Discard => agent::Step::Discard,
+        core::Step::Settle => agent::Step::Settle,
+        core::Step::Thaw => agent::Step::Thaw,
+        core::Step::Abandon => agent::Step::Abandon,
+    }
+}
+
+/// A step that an agent answered.
+pub fn answered_step(step: agent::Step) -> core::Step {
+    match step {
+        agent::Step::Inspect => core::Step::Inspect,
+        agent::Step::Reserve => core::Step::Reserve,
+        agent::Step::Ship => core::Step::Ship,
+        agent::Step::Restore => core::Step::Restore,
+        agent::Step::Resume => core::Step::Resume,
+        agent::Step::Discard => core::Step::Discard,
+        agent::Step::Settle => core::Step::Settle,
+        agent::Step::Thaw => core::Step::Thaw,
+        agent::Step::Abandon => core::Step::Abandon,
+    }
+}
+
+/// A failure that an agent reported.
+pub fn failure(failure: agent::Failure) -> core::Failure {
+    core::Failure { gone: failure.kind == agent::FailureKind::Gone, message: failure.message, log: failure.log }
+}
+
+/// A cause for people: with the node's name.
+pub fn cause(cause: &core::Cause, source: &str, destination: &str) -> wire::Cause {
+    let node = cause.step.map(|step| match step.role() {
+        core::Role::Source => source.to_owned(),
+        core::Role::Destination => destination.to_owned(),
+    });
+    wire::Cause { step: cause.step.map(step), node, message: cause.message.clone(), log: cause.log.clone() }
+}

@@ -1,0 +1,125 @@
+//! Starts everything, and ends it in order.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::SignedDuration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::agents::Agents;
+use crate::app::{App, Service};
+use crate::config::Config;
+use crate::driver::{self, Drivers};
+use crate::events::Events;
+use crate::fleet::Fleet;
+use crate::policy::PolicyHolder;
+use crate::store::Store;
+use crate::{clock, http, planner, token};
+
+/// So long open connections may take to end after a signal.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+const RETENTION_PERIOD: Duration = Duration::from_secs(600);
+
+/// Runs until a signal ends it.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let policy = PolicyHolder::load(config.policy.clone())?;
+    let app = open(config, policy).await?;
+    let mut listeners = Vec::new();
+    for address in &app.config.listen {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}: is another orchestrator running?"))?;
+        tracing::info!("listening on http://{address}");
+        listeners.push(listener);
+    }
+    driver::resume_all(&app).await?;
+    let ended = serve(&app, listeners).await;
+    app.drivers.ended().await;
+    app.store.close().await;
+    tracing::info!("ended");
+    ended
+}
+
+/// Opens the store and builds the service from what it knows.
+pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&config.data_dir, private)
+        .with_context(|| format!("cannot make {} private", config.data_dir.display()))?;
+    let file = config.data_dir.join("fogshift.db");
+    let store = Store::open(&file).await.with_context(|| format!("cannot open the database {}", file.display()))?;
+    let token = token::read_or_make(&config.data_dir.join("token"))?;
+    let day_ago = clock::now() - SignedDuration::from_hours(24);
+    let fleet = Fleet::new(store.nodes().await?, store.ownerships().await?, &store.ended_since(day_ago).await?);
+    Ok(Arc::new(Service {
+        config,
+        store,
+        policy,
+        fleet: Mutex::new(fleet),
+        agents: Agents::default(),
+        events: Events::default(),
+        drivers: Drivers::default(),
+        token,
+        shutdown: CancellationToken::new(),
+    }))
+}
+
+async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let server = axum::serve(listener, http::router(app.clone()))
+            .with_graceful_shutdown(app.shutdown.clone().cancelled_owned());
+        tasks.spawn(async move { server.await.context("a listener failed") });
+    }
+    let planner = app.clone();
+    tasks.spawn(async move {
+        planner::run(planner).await;
+        Ok(())
+    });
+    let retention = app.clone();
+    tasks.spawn(async move {
+        keep_bounded(retention).await;
+        Ok(())
+    });
+    let first = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        // None of them ends by itself.
+        ended = tasks.join_next() => match ended {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => Err(panic).context("a part of the service failed"),
+            None => Ok(()),
+        },
+    };
+    tracing::info!("ending; running migrations go on after the next start");
+    app.shutdown.cancel();
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN_DEADLINE, rest).await.is_err() {
+        tracing::warn!("some connections did not end in {} s and are cut", SHUTDOWN_DEADLINE.as_secs());
+    }
+    first
+}
+
+/// Forgets old samples.
+async fn keep_bounded(app: App) {
+    let mut ticks = tokio::time::interval(RETENTION_PERIOD);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = app.shutdown.cancelled() => return,
+        }
+        let before = clock::now() - SignedDuration::from_hours(app.config.keep_samples_h.into());
+        match app.store.forget_samples(before).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "forgot old samples"),
+            Err(error) => tracing::error!("cannot forget old samples: {error}"),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What is known now, in the words of fog-core (to decide) and of fog-api (to show).
+
+use std::collections::BTreeMap;
+
+use fog_api::node::{Availability, Node, Utilization};
+use fog_api::workload::Workload;
+use fog_core::model;
+use fog_core::policy::Policy;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::fleet::{Fleet, NodeView, WorkloadView};
+
+/// The snapshot that decisions are made of: the only place where it is built.
+pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot {
+    let nodes: Vec<model::Node> = fleet.nodes.values().filter_map(|view| core_node(view, policy, now)).collect();
+    let known = |name: &str| nodes.iter().any(|node| node.name.as_str() == name);
+    let links = fleet
+        .nodes
+        .iter()
+        .filter(|(name, _)| known(name))
+        .flat_map(|(name, view)| view.latest.iter().flat_map(move |sample| sample.links.iter().map(move |link| (name, link))))
+        .filter(|(_, link)| known(&link.to))
+        .filter_map(|(from, link)| {
+            Some(model::Link {
+                from: model::NodeName::new(from.clone()).ok()?,
+                to: model::NodeName::new(link.to.clone()).ok()?,
+                rtt_ms: link.rtt_ms,
+                bandwidth_mbps: link.bandwidth_mbps,
+                loss: link.loss,
+                technology: None,
+            })
+        })
+        .collect();
+    let workloads =
+        fleet.workloads.iter().filter(|(_, view)| known(&view.node)).filter_map(|(name, view)| core_workload(fleet, name, view, now)).collect();
+    let in_flight = fleet
+        .moving
+        .iter()
+        .filter(|(name, moving)| fleet.workloads.contains_key(*name) && known(&moving.source) && known(&moving.destination))
+        .filter_map(|(name, moving)| {
+            Some(model::InFlight {
+                workload: model::WorkloadName::new(name.clone()).ok()?,
+                from: model::NodeName::new(moving.source.clone()).ok()?,
+                to: model::NodeName::new(moving.destination.clone()).ok()?,
+            })
+        })
+        .collect();
+    model::Snapshot { at: now, nodes, links, workloads, in_flight }
+}
+
+fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::Node> {
+    let stored = &view.stored;
+    let facts = &stored.facts;
+    let latest = view.latest.as_ref();
+    let label = |name: &str| facts.labels.get(name).cloned();
+    let degrees = |name: &str| facts.labels.get(name).and_then(|text| text.parse::<f64>().ok());
+    Some(model::Node {
+        name: model::NodeName::new(stored.name.clone()).ok()?,
+        availability: fog_core::availability::availability(stored.heartbeat_at, now, &policy.heartbeat),
+        cordoned: false,
+        draining: false,
+        tier: label("tier"),
+        site: label("site"),
+        labels: facts.labels.clone(),
+        arch: facts.arch.clone(),
+        cpu_features: Vec::new(),
+        cpus: facts.cpus,
+        cpu_score: facts.cpu_score,
+        memory_bytes: facts.memory_bytes,
+        cpu: latest.map(|sample| sample.cpu),
+        cpu_window: view.cpu_window.iter().copied().collect(),
+        memory: latest.map(|sample| sample.memory),
+        run_queue: latest.map(|sample| sample.run_queue),
+        pressure: latest.map(|sample| model::Pressure {
+            cpu: sample.pressure.cpu,
+            memory: sample.pressure.memory,
+            io: sample.pressure.io,
+        }),
+        temperature_c: latest.and_then(|sample| sample.temperature_c),
+        position: degrees("lat").zip(degrees("lon")).map(|(lat, lon)| model::Position { lat, lon }),
+        obstacles: facts.cannot_migrate.clone(),
+    })
+}
+
+fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp) -> Option<model::Workload> {
+    use fog_api::workload::WorkloadState;
+    let sample = &view.sample;
+    let row = fleet.ownership.get(name);
+    let history = fleet.history.get(name);
+    let day_ago = now - SignedDuration::from_hours(24);
+    let label = |key: &str| sample.labels.get(&format!("fogshift.{key}")).map(String::as_str);
+    let migrate = match label("migrate") {
+        None | Some("auto") => model::MigrateMode::Auto,
+        Some("confirm") => model::MigrateMode::Confirm,
+        Some("manual") => model::MigrateMode::Manual,
+        // A word that nobody knows must not let a container be moved.
+        Some(_) => model::MigrateMode::Never,
+    };
+    Some(model::Workload {
+        name: model::WorkloadName::new(name).ok()?,
+        node: model::NodeName::new(view.node.clone()).ok()?,
+        state: match sample.state {
+            WorkloadState::Running => model::WorkloadState::Running,
+            WorkloadState::Paused => model::WorkloadState::Paused,
+            WorkloadState::Stopped => model::WorkloadState::Stopped,
+        },
+        obstacles: sample.obstacles.clone(),
+        cpus: sample.cpus,
+        memory_bytes: sample.memory_bytes,
+        dirty_bytes_per_s: None,
+        limits: model::Limits { cpus: sample.cpus_limit, memory_bytes: sample.memory_limit_bytes },
+        migrate,
+        max_downtime_ms: label("max-downtime-ms").and_then(|text| text.parse().ok()),
+        priority: label("priority").and_then(|text| text.parse().ok()).unwrap_or(0),
+        labels: sample.labels.clone(),
+        group: label("group").map(str::to_owned),
+        moved_at: row.and_then(|row| row.moved_at),
+        moves_24h: history.map_or(0, |h| h.moves.iter().filter(|at| **at > day_ago).count().try_into().unwrap_or(u32::MAX)),
+        last_from: row.and_then(|row| row.moved_from.clone()).and_then(|from| model::NodeName::new(from).ok()),
+        failed_at: history.and_then(|h| h.failed_at),
+        failures: history.map_or(0, |h| h.failures),
+    })
+}
+
+/// A node as people see it.
+pub fn node(fleet: &Fleet, name: &str, policy: &Policy, connected: bool, now: Timestamp) -> Option<Node> {
+    let view = fleet.nodes.get(name)?;
+    let stored = &view.stored;
+    let window: Vec<f64> = view.cpu_window.iter().copied().collect();
+    let samples = usize::try_from(policy.sampling.window).unwrap_or(usize::MAX);
+    Some(Node {
+        name: stored.name.clone(),
+        availability: match fog_core::availability::availability(stored.heartbeat_at, now, &policy.heartbeat) {
+            model::Availability::Active => Availability::Active,
+            model::Availability::Suspect => Availability::Suspect,
+            model::Availability::Offline => Availability::Offline,
+        },
+        connected,
+        agent_version: stored.agent_version.clone(),
+        transfer_address: stored.transfer_address.clone(),
+        facts: stored.facts.clone(),
+        utilization: view.latest.as_ref().map(|sample| Utilization {
+            at: sample.at,
+            cpu: sample.cpu,
+            cpu_sustained: fog_core::telemetry::sustained(&window, samples).unwrap_or(sample.cpu),
+            memory: sample.memory,
+            run_queue: sample.run_queue,
+            pressure: sample.pressure,
+            disk: sample.disk,
+            temperature_c: sample.temperature_c,
+        }),
+        links: view.latest.as_ref().map(|sample| sample.links.clone()).unwrap_or_default(),
+        workloads: fleet.workloads.values().filter(|workload| workload.node == name).count(),
+        heartbeat_at: stored.heartbeat_at,
+    })
+}
+
+/// Every workload as people see it, or those of one node, by name.
+pub fn workloads(fleet: &Fleet, node: Option<&str>) -> Vec<Workload> {
+    let of_node: BTreeMap<&String, &WorkloadView> =
+        fleet.workloads.iter().filter(|(_, view)| node.is_none_or(|node| view.node == node)).collect();
+    of_node.into_iter().map(|(name, view)| workload(fleet, name, view)).collect()
+}
+
+fn workload(fleet: &Fleet, name: &str, view: &WorkloadView) -> Workload {
+    let sample = view.sample.clone();
+    let row = fleet.ownership.get(name);
+    Workload {
+        name: name.to_owned(),
+        node: view.node.clone(),
+        epoch: row.map_or(0, |row| row.epoch),
+        state: sample.state,
+        container: sample.container,
+        image: sample.image,
+        cpus: sample.cpus,
+        memory_bytes: sample.memory_bytes,
+        cpus_limit: sample.cpus_limit,
+        memory_limit_bytes: sample.memory_limit_bytes,
+        labels: sample.labels,
+        obstacles: sample.obstacles,
+        migration: fleet.moving.get(name).map(|moving| moving.migration),
+        moved_at: row.and_then(|row| row.moved_at),
+        seen_at: view.seen_at,
+    }
+}

@@ -1,0 +1,185 @@
+//! Migrations, and the one transaction that moves ownership.
+
+use fog_api::agent::{Specification, Ticket};
+use fog_api::decision::Decision;
+use fog_core::migration::Migration as State;
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::{Store, StoreError, json, parse};
+
+/// The record that people see.
+type Record = fog_api::migration::Migration;
+
+/// A migration to be written down, with the decision that it carries out.
+#[derive(Debug, Clone)]
+pub struct NewMigration {
+    /// The record that people see.
+    pub record: Record,
+    /// The decision.
+    pub decision: Decision,
+    /// The source's epoch.
+    pub epoch: u64,
+    /// The agents' secret.
+    pub ticket: Ticket,
+}
+
+/// A migration as stored.
+#[derive(Debug, Clone)]
+pub struct StoredMigration {
+    /// The record that people see.
+    pub record: Record,
+    /// The protocol's state.
+    pub state: State,
+    /// The source's epoch.
+    pub epoch: u64,
+    /// The agents' secret, until finished.
+    pub ticket: Option<Ticket>,
+    /// The source's own configuration, once inspected and until finished.
+    pub specification: Option<Specification>,
+}
+
+const COLUMNS: &str = "record, state, epoch, ticket, specification";
+
+fn read(row: &SqliteRow) -> Result<StoredMigration, StoreError> {
+    let specification: Option<String> = row.get(4);
+    Ok(StoredMigration {
+        record: parse("migrations.record", row.get(0))?,
+        state: parse("migrations.state", row.get(1))?,
+        epoch: row.get::<i64, _>(2).cast_unsigned(),
+        ticket: row.get::<Option<String>, _>(3).map(Ticket),
+        specification: specification.map(|text| parse("migrations.specification", &text)).transpose()?,
+    })
+}
+
+async fn write(connection: &mut SqliteConnection, migration: &StoredMigration, now: Timestamp) -> Result<(), StoreError> {
+    let finished = migration.state.is_finished();
+    sqlx::query(
+        "UPDATE migrations SET over = ?2, finished = ?3, state = ?4, record = ?5, updated_at_ms = ?6,
+                ticket = CASE WHEN ?3 THEN NULL ELSE ticket END,
+                specification = CASE WHEN ?3 THEN NULL ELSE coalesce(?7, specification) END
+         WHERE id = ?1",
+    )
+    .bind(migration.record.id.to_string())
+    .bind(migration.state.phase.is_over())
+    .bind(finished)
+    .bind(json(&migration.state))
+    .bind(json(&migration.record))
+    .bind(now.as_millisecond())
+    .bind(migration.specification.as_ref().map(json))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Writes a migration and its decision down, if the workload is still where the decision thought and not moving.
+    pub async fn begin_migration(&self, new: &NewMigration, now: Timestamp) -> Result<(), StoreError> {
+        let workload = new.record.workload.clone();
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
+        let owned = sqlx::query("SELECT 1 FROM ownership WHERE workload = ? AND owner = ? AND epoch = ?")
+            .bind(&workload)
+            .bind(&new.record.source)
+            .bind(new.epoch.cast_signed())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if owned.is_none() {
+            return Err(StoreError::OwnerChanged { workload });
+        }
+        let inserted = sqlx::query(
+            "INSERT INTO migrations (id, workload, epoch, over, finished, state, record, ticket, created_at_ms, updated_at_ms)
+             VALUES (?, ?, ?, 0, 0, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(new.record.id.to_string())
+        .bind(&workload)
+        .bind(new.epoch.cast_signed())
+        .bind(json(&State::default()))
+        .bind(json(&new.record))
+        .bind(&new.ticket.0)
+        .bind(now.as_millisecond())
+        .bind(now.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            return Err(StoreError::AlreadyMigrating { workload });
+        }
+        sqlx::query("INSERT INTO decisions (id, at_ms, body) VALUES (?, ?, ?)")
+            .bind(new.decision.id.to_string())
+            .bind(new.decision.at.as_millisecond())
+            .bind(json(&new.decision))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Keeps a migration's new state and record, in one transaction, synced.
+    pub async fn save_migration(&self, migration: &StoredMigration, now: Timestamp) -> Result<(), StoreError> {
+        let mut connection = self.ledger.acquire().await?;
+        write(&mut connection, migration, now).await
+    }
+
+    /// **The commit.** Moves ownership to the destination and keeps the state that this leads to, in one synced
+    /// transaction. `false`: the workload's owner or epoch is not what this migration began with, nothing was written.
+    pub async fn commit_migration(&self, after: &StoredMigration, now: Timestamp) -> Result<bool, StoreError> {
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
+        let moved = sqlx::query(
+            "UPDATE ownership SET owner = ?1, epoch = epoch + 1, moved_at_ms = ?2, moved_from = ?3
+             WHERE workload = ?4 AND owner = ?3 AND epoch = ?5",
+        )
+        .bind(&after.record.destination)
+        .bind(now.as_millisecond())
+        .bind(&after.record.source)
+        .bind(&after.record.workload)
+        .bind(after.epoch.cast_signed())
+        .execute(&mut *transaction)
+        .await?;
+        if moved.rows_affected() != 1 {
+            return Ok(false);
+        }
+        write(&mut transaction, after, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// One migration.
+    pub async fn migration(&self, id: Uuid) -> Result<Option<StoredMigration>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM migrations WHERE id = ?")))
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// The newest migrations, newest first.
+    pub async fn migrations(&self, workload: Option<&str>, limit: u32) -> Result<Vec<Record>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT record FROM migrations WHERE ?1 IS NULL OR workload = ?1 ORDER BY id DESC LIMIT ?2",
+        )
+        .bind(workload)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| parse("migrations.record", row.get(0))).collect()
+    }
+
+    /// Every migration with something left to do, oldest first.
+    pub async fn unfinished_migrations(&self) -> Result<Vec<StoredMigration>, StoreError> {
+        let rows =
+            sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM migrations WHERE finished = 0 ORDER BY id")))
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// How each workload's migrations since `since` ended, newest first: what cooldown and back-off need.
+    pub async fn ended_since(&self, since: Timestamp) -> Result<Vec<Record>, StoreError> {
+        let rows = sqlx::query("SELECT record FROM migrations WHERE over = 1 AND created_at_ms >= ? ORDER BY id DESC")
+            .bind(since.as_millisecond())
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| parse("migrations.record", row.get(0))).collect()
+    }
+}

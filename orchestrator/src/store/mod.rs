@@ -1,0 +1,108 @@
+//! What must survive: SQLite in WAL mode. The only place that names sqlx, so that a second backend fits.
+//!
+//! Two writers on one file. The *ledger* (ownership, migrations, decisions) is synced to the disk with every
+//! transaction; *telemetry* (nodes, samples) is not: the last seconds of it may be lost with the power, and agents keep
+//! what was not acknowledged.
+
+mod decisions;
+mod migrations;
+mod ownership;
+mod telemetry;
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+pub use migrations::{NewMigration, StoredMigration};
+pub use ownership::Ownership;
+pub use telemetry::StoredNode;
+
+/// The store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    ledger: SqlitePool,
+    telemetry: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database said no.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// Its tables could not be brought to this version's form.
+    #[error("the database could not be upgraded: {0}")]
+    Upgrade(#[from] sqlx::migrate::MigrateError),
+    /// A row does not hold what was written.
+    #[error("the database holds something unreadable in {what}: {error}")]
+    Unreadable {
+        /// Table and column.
+        what: &'static str,
+        /// Why.
+        error: serde_json::Error,
+    },
+    /// The workload has an unfinished migration.
+    #[error("{workload} is being migrated already")]
+    AlreadyMigrating {
+        /// The workload.
+        workload: String,
+    },
+    /// The workload is not where the caller thought.
+    #[error("{workload} has changed its owner meanwhile")]
+    OwnerChanged {
+        /// The workload.
+        workload: String,
+    },
+}
+
+impl Store {
+    /// Opens or makes the database.
+    pub async fn open(file: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .busy_timeout(Duration::from_secs(10));
+        let writer = |synchronous| options.clone().synchronous(synchronous);
+        let one = || SqlitePoolOptions::new().max_connections(1);
+        let ledger = one().connect_with(writer(SqliteSynchronous::Full)).await?;
+        sqlx::migrate!("../migrations/sqlite").run(&ledger).await?;
+        let telemetry = one().connect_with(writer(SqliteSynchronous::Normal)).await?;
+        let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options.clone().read_only(true)).await?;
+        Ok(Self { ledger, telemetry, readers })
+    }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Writes everything out and closes the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.telemetry.close().await;
+        self.ledger.close().await;
+    }
+}
+
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    // Our own plain data: strings as keys, no custom serialisers that fail.
+    serde_json::to_string(value).expect("wire types serialise")
+}
+
+fn parse<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Unreadable { what, error })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The control plane, end to end but for the containers: a real orchestrator process, simulated nodes.
+
+mod support;
+
+use std::sync::Arc;
+
+use fog_api::agent::{Failure, FailureKind, Step};
+use fog_api::migration::Phase;
+use fog_sim::world::World;
+use support::Orchestrator;
+
+async fn two_nodes(world: &Arc<World>) -> Orchestrator {
+    let mut orchestrator = Orchestrator::start().await;
+    world.run("A", "looper");
+    orchestrator.node(world, "A", 0.3, &[("B", 2.0)]);
+    orchestrator.node(world, "B", 0.2, &[("A", 2.0)]);
+    orchestrator.active(2).await;
+    orchestrator.workload_on("looper", "A").await;
+    orchestrator
+}
+
+fn fails(at: &'static str, step: Step, kind: FailureKind) -> fog_sim::world::Fault {
+    Box::new(move |node, now| {
+        (node == at && now == step).then(|| Failure {
+            kind,
+            message: format!("{step:?} failed on purpose"),
+            log: vec!["(00.1) Error (criu/x.c:1): on purpose".into()],
+        })
+    })
+}
+
+#[tokio::test]
+async fn an_overloaded_node_is_relieved_without_anybody_asking() {
+    let mut orchestrator = Orchestrator::start().await;
+    let world = Arc::new(World::default());
+    world.run("A", "looper");
+    for (name, cpu) in [("A", 0.90), ("B", 0.65), ("C", 0.20), ("D", 0.15)] {
+        let others = ["A", "B", "C", "D"].into_iter().filter(|other| *other != name);
+        let rtt: Vec<_> = others.map(|other| (other, if name == "D" || other == "D" { 80.0 } else { 2.0 })).collect();
+        orchestrator.node(&world, name, cpu, &rtt);
+    }
+    orchestrator.workload_on("looper", "C").await;
+    let migrations = orchestrator.get("/v1/migrations").await;
+    let id = migrations["items"][0]["id"].as_str().unwrap();
+    let migration = orchestrator.over(id).await;
+    assert_eq!((migration.phase, migration.asked_by.as_str()), (Phase::Done, "policy"));
+    assert!(migration.downtime_ms.is_some_and(|ms| ms >= 40.0), "{migration:?}");
+    let decision = orchestrator.get(&format!("/v1/decisions/{}", migration.decision)).await;
+    let candidates = decision["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 3);
+    assert_eq!((&candidates[0]["node"], &candidates[0]["verdict"]), (&"C".into(), &"chosen".into()));
+    let d = candidates.iter().find(|candidate| candidate["node"] == "D").unwrap();
+    assert!(d["reason"].as_str().unwrap().contains("80"), "why D lost: {d}");
+    assert_eq!((world.running("looper"), world.holding("looper")), (vec!["C".to_owned()], vec!["C".to_owned()]));
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_failure_of_any_step_before_the_commit_leaves_the_source_running() {
+    for (node, step) in [("A", Step::Inspect), ("B", Step::Reserve), ("A", Step::Ship), ("B", Step::Restore)] {
+        let world = Arc::new(World::default());
+        let orchestrator = two_nodes(&world).await;
+        world.set_fault(fails(node, step, FailureKind::Runtime));
+        let migration = orchestrator.over(&orchestrator.migrate("looper", "B").await).await;
+        assert_eq!(migration.phase, Phase::RolledBack, "{step:?}");
+        let cause = migration.cause.unwrap();
+        assert_eq!((cause.step, cause.node.as_deref()), (Some(step), Some(node)));
+        assert!(cause.message.contains("on purpose") && !cause.log.is_empty(), "{cause:?}");
+        let cleaned = || async { (world.holding("looper") == ["A"]).then_some(()) };
+        orchestrator.until("B holds nothing", cleaned).await;
+        assert_eq!(world.running("looper"), ["A"]);
+        assert_eq!(world.violations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_step_behind_the_commit_is_repeated_until_it_is_done() {
+    let world = Arc::new(World::default());
+    let orchestrator = two_nodes(&world).await;
+    let tries = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    world.set_fault(Box::new(move |_, step| {
+        let failing = step == Step::Resume && counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2;
+        failing.then(|| Failure { kind: FailureKind::Runtime, message: "not yet".into(), log: Vec::new() })
+    }));
+    let migration = orchestrator.over(&orchestrator.migrate("looper", "B").await).await;
+    assert_eq!(migration.phase, Phase::Done);
+    assert_eq!(tries.load(std::sync::atomic::Ordering::SeqCst), 3);
+    assert_eq!(world.running("looper"), ["B"]);
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_agent_that_never_answers_is_not_waited_for() {
+    let world = Arc::new(World::default());
+    let mut orchestrator = two_nodes(&world).await;
+    // C says hello and then does nothing it is told: its world is another one, in which nothing is ever shipped.
+    let elsewhere = Arc::new(World::default());
+    orchestrator.node(&elsewhere, "C", 0.1, &[]);
+    orchestrator.active(3).await;
+    let migration = orchestrator.over(&orchestrator.migrate("looper", "C").await).await;
+    assert_eq!(migration.phase, Phase::RolledBack);
+    assert!(migration.cause.unwrap().message.contains("Nothing moved for 3 s"));
+    assert_eq!(world.running("looper"), ["A"]);
+}
+
+#[tokio::test]
+async fn a_migration_can_be_cancelled_before_its_commit_and_not_after() {
+    let world = Arc::new(World::default());
+    let mut orchestrator = two_nodes(&world).await;
+    let elsewhere = Arc::new(World::default());
+    orchestrator.node(&elsewhere, "C", 0.1, &[]);
+    orchestrator.active(3).await;
+    let id = orchestrator.migrate("looper", "C").await;
+    let (status, body) = orchestrator.post(&format!("/v1/migrations/{id}/cancel"), serde_json::json!({})).await;
+    assert_eq!(status, 202, "{body}");
+    assert_eq!(orchestrator.over(&id).await.phase, Phase::RolledBack);
+    let id = orchestrator.migrate("looper", "B").await;
+    assert_eq!(orchestrator.over(&id).await.phase, Phase::Done);
+    let (status, body) = orchestrator.post(&format!("/v1/migrations/{id}/cancel"), serde_json::json!({})).await;
+    assert_eq!((status, body["type"].as_str()), (409, Some("urn:fogshift:problem:too-late")));
+}
+
+#[tokio::test]
+async fn killed_at_any_step_the_orchestrator_goes_on_after_its_restart() {
+    let steps = [
+        Step::Inspect,
+        Step::Reserve,
+        Step::Ship,
+        Step::Restore,
+        Step::Resume,
+        Step::Discard,
+        Step::Settle,
+    ];
+    for step in steps {
+        let world = Arc::new(World::default());
+        let mut orchestrator = two_nodes(&world).await;
+        let (reached, mut wait) = tokio::sync::mpsc::unbounded_channel();
+        let pid = orchestrator.pid();
+        world.set_fault(Box::new(move |_, now| {
+            if now == step && reached.send(()).is_ok() && std::fs::metadata(format!("/proc/{pid}")).is_ok() {
+                // At once, so that the answer meets a dead orchestrator.
+                let kill = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+                assert!(kill.is_ok());
+            }
+            None
+        }));
+        let id = orchestrator.migrate("looper", "B").await;
+        tokio::time::timeout(support::DEADLINE, wait.recv()).await.expect("the step is reached");
+        wait.close();
+        orchestrator.kill();
+        orchestrator.restart().await;
+        let migration = orchestrator.over(&id).await;
+        assert_eq!(migration.phase, Phase::Done, "killed at {step:?}: {migration:?}");
+        let settled = || async { (world.holding("looper") == ["B"]).then_some(()) };
+        orchestrator.until("A holds nothing", settled).await;
+        assert_eq!(world.running("looper"), ["B"], "killed at {step:?}");
+        assert_eq!(world.violations(), Vec::<String>::new(), "killed at {step:?}");
+    }
+}

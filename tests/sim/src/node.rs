@@ -1,0 +1,186 @@
+//! One simulated node: dials, says hello, samples, carries out, reconnects.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fog_api::agent::{
+    Answer, CHANNEL_PATH, Command, CommandKey, FailureKind, FromAgent, Heartbeat, Hello, LinkSample, NodeFacts,
+    Outcome, PROTOCOL, Pressure, Sample, ToAgent, WorkloadSample,
+};
+use fog_api::workload::WorkloadState;
+use futures_util::{SinkExt, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use uuid::Uuid;
+
+use crate::world::{State, World};
+
+/// What a simulated node measures.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// CPU, 0 to 1.
+    pub cpu: f64,
+    /// Memory, 0 to 1.
+    pub memory: f64,
+    /// Round-trip time to each other node, in milliseconds.
+    pub rtt_ms: BTreeMap<String, f64>,
+}
+
+/// A simulated node.
+pub struct SimNode {
+    /// Its name.
+    pub name: String,
+    /// What it measures from now on.
+    pub load: Mutex<Load>,
+    world: Arc<World>,
+    interval: Duration,
+    answers: Mutex<BTreeMap<CommandKey, Outcome>>,
+    boot: Uuid,
+}
+
+impl SimNode {
+    /// A node of a world that samples every `interval`.
+    pub fn new(name: &str, load: Load, world: &Arc<World>, interval: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            load: Mutex::new(load),
+            world: Arc::clone(world),
+            interval,
+            answers: Mutex::default(),
+            boot: Uuid::new_v4(),
+        })
+    }
+
+    /// Dials again and again until the task is aborted.
+    pub async fn run(self: Arc<Self>, url: String, token: String) {
+        let mut seq = 0;
+        loop {
+            // A refused dial is tried again at once by tests and soon by people: half a sampling period is both.
+            let _ = self.converse(&url, &token, &mut seq).await;
+            tokio::time::sleep(self.interval / 2).await;
+        }
+    }
+
+    async fn converse(self: &Arc<Self>, url: &str, token: &str, seq: &mut u64) -> anyhow::Result<()> {
+        let mut request = format!("{}{CHANNEL_PATH}", url.replacen("http", "ws", 1)).into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
+        let (mut out, mut incoming) = socket.split();
+        out.send(text(&FromAgent::Hello(self.hello()))).await?;
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let mut ticks = tokio::time::interval(self.interval);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    *seq += 1;
+                    out.send(text(&FromAgent::Heartbeat(Heartbeat { samples: vec![self.sample(*seq)] }))).await?;
+                }
+                Some(answer) = answered.recv() => out.send(text(&FromAgent::Answer(answer))).await?,
+                message = incoming.next() => match message {
+                    Some(Ok(Message::Text(message))) => self.heard(&message, &answers)?,
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn heard(self: &Arc<Self>, message: &str, answers: &mpsc::UnboundedSender<Answer>) -> anyhow::Result<()> {
+        match serde_json::from_str(message)? {
+            ToAgent::Command(command) => {
+                let (node, answers) = (Arc::clone(self), answers.clone());
+                tokio::spawn(async move {
+                    let outcome = node.answer(&command).await;
+                    let _ = answers.send(Answer { key: command.key(), outcome });
+                });
+                Ok(())
+            }
+            ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries a command out once; repetitions get the stored answer, failed redo and undo steps are tried again.
+    async fn answer(&self, command: &Command) -> Outcome {
+        let key = command.key();
+        let stored = self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(outcome) = stored {
+            return outcome;
+        }
+        let outcome = self.world.carry_out(&self.name, command).await;
+        let final_word = !matches!(&outcome, Outcome::Failed(failure) if failure.kind != FailureKind::Refused);
+        if final_word {
+            self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, outcome.clone());
+        }
+        outcome
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            node: self.name.clone(),
+            agent_version: "simulated".into(),
+            boot: self.boot,
+            transfer_address: format!("{}.simulated:7710", self.name),
+            facts: NodeFacts {
+                arch: "x86_64".into(),
+                kernel: "simulated".into(),
+                cpus: 4.0,
+                cpu_score: 1.0,
+                memory_bytes: 8 << 30,
+                cgroup: "v2".into(),
+                labels: [("simulated".to_owned(), "true".to_owned())].into(),
+                ..NodeFacts::default()
+            },
+        }
+    }
+
+    fn sample(&self, seq: u64) -> Sample {
+        let load = self.load.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let link = |(to, rtt_ms): (&String, &f64)| LinkSample {
+            to: to.clone(),
+            rtt_ms: Some(*rtt_ms),
+            loss: 0.0,
+            bandwidth_mbps: None,
+        };
+        Sample {
+            seq,
+            at: Timestamp::now(),
+            cpu: load.cpu,
+            run_queue: (load.cpu * 4.0).round(),
+            load1: load.cpu * 4.0,
+            memory: load.memory,
+            pressure: Pressure { cpu: (load.cpu - 0.7).max(0.0), memory: 0.0, io: 0.0 },
+            disk: 0.3,
+            network_received_bytes_per_s: 0.0,
+            network_sent_bytes_per_s: 0.0,
+            temperature_c: None,
+            workloads: Some(self.world.containers(&self.name).into_iter().map(workload).collect()),
+            links: load.rtt_ms.iter().map(link).collect(),
+        }
+    }
+}
+
+fn workload((name, state): (String, State)) -> WorkloadSample {
+    WorkloadSample {
+        container: format!("simulated-{name}"),
+        name,
+        image: "fog/busybox:1".into(),
+        state: if state == State::Running { WorkloadState::Running } else { WorkloadState::Paused },
+        cpus: 0.02,
+        memory_bytes: 4 << 20,
+        cpus_limit: None,
+        memory_limit_bytes: None,
+        labels: BTreeMap::new(),
+        obstacles: Vec::new(),
+    }
+}
+
+fn text(message: &FromAgent) -> Message {
+    // Plain data of our own.
+    Message::Text(serde_json::to_string(message).expect("wire types serialise").into())
+}
