@@ -1,0 +1,160 @@
+//! Commands that arrive, and what comes of them.
+//!
+//! Steps outlive connections: each runs in a task of its own, and its answer waits here for
+//! whatever connection is open when it is done.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fog_api::agent::{Answer, Command, CommandKey, Failure, FailureKind, Outcome, Progress, Stage};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// Progress is for people: more often than this nobody can read it.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Carries out one command to its end. Has to be idempotent: a repetition gives the same answer.
+#[derive(Clone)]
+pub struct CarryOut(Arc<dyn Fn(Command, mpsc::Sender<Progress>) -> BoxFuture<'static, Answer> + Send + Sync>);
+
+/// Makes a [`CarryOut`] of an asynchronous function.
+pub fn carry_out_with<F, A>(function: F) -> CarryOut
+where
+    F: Fn(Command, mpsc::Sender<Progress>) -> A + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    CarryOut(Arc::new(move |command, progress| Box::pin(function(command, progress))))
+}
+
+impl fmt::Debug for CarryOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CarryOut")
+    }
+}
+
+/// The commands under way.
+#[derive(Debug)]
+pub(super) struct Commands {
+    carry_out: CarryOut,
+    under_way: Arc<Mutex<HashSet<CommandKey>>>,
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
+    throttle: Throttle,
+}
+
+/// Something to tell the orchestrator.
+pub(super) enum News {
+    Answer(Answer),
+    Progress(Progress),
+}
+
+impl Commands {
+    pub(super) fn new(carry_out: CarryOut) -> Self {
+        Self {
+            carry_out,
+            under_way: Arc::default(),
+            answers: mpsc::unbounded_channel(),
+            progress: mpsc::channel(64),
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Begins a command. A repetition of one under way changes nothing: its answer will come.
+    pub(super) fn begin(&self, command: Command) {
+        let key = command.key();
+        if !locked(&self.under_way, |keys| keys.insert(key)) {
+            tracing::debug!(?key, "command repeated while it is carried out");
+            return;
+        }
+        tracing::info!(
+            migration = %key.migration, step = ?key.step, epoch = key.epoch, workload = command.workload, "command"
+        );
+        let work = (self.carry_out.0)(command, self.progress.0.clone());
+        let (answers, under_way) = (self.answers.0.clone(), Arc::clone(&self.under_way));
+        tokio::spawn(async move {
+            // A task of its own, so that a panic in a step becomes an answer.
+            let answer = match tokio::spawn(work).await {
+                Ok(answer) => answer,
+                Err(error) => Answer {
+                    key,
+                    outcome: Outcome::Failed(Failure {
+                        kind: FailureKind::Interrupted,
+                        message: format!("The agent failed in the middle of the step: {error}."),
+                        log: Vec::new(),
+                    }),
+                },
+            };
+            match &answer.outcome {
+                Outcome::Done(_) => tracing::info!(migration = %key.migration, step = ?key.step, "done"),
+                Outcome::Failed(failure) => {
+                    tracing::warn!(migration = %key.migration, step = ?key.step, kind = ?failure.kind, "{}", failure.message);
+                }
+            }
+            // The receiver is gone only when the agent ends; the orchestrator will ask again.
+            let _ = answers.send(answer);
+            locked(&under_way, |keys| keys.remove(&key));
+        });
+    }
+
+    /// The next thing to tell.
+    pub(super) async fn news(&mut self) -> News {
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = self.answers.1.recv() => return News::Answer(answer),
+                Some(progress) = self.progress.1.recv() => {
+                    if self.throttle.admits(&progress, Instant::now()) {
+                        return News::Progress(progress);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn locked<T>(keys: &Mutex<HashSet<CommandKey>>, work: impl FnOnce(&mut HashSet<CommandKey>) -> T) -> T {
+    work(&mut keys.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Lets the first and the last report of a stage through, and between them one now and then.
+#[derive(Debug, Default)]
+struct Throttle {
+    last: Option<(Uuid, Stage, Instant)>,
+}
+
+impl Throttle {
+    fn admits(&mut self, progress: &Progress, now: Instant) -> bool {
+        let complete = progress.bytes_total == Some(progress.bytes);
+        let soon = self.last.is_some_and(|(migration, stage, at)| {
+            migration == progress.migration
+                && stage == progress.stage
+                && now.saturating_duration_since(at) < PROGRESS_EVERY
+        });
+        if soon && !complete {
+            return false;
+        }
+        self.last = Some((progress.migration, progress.stage, now));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_and_the_end_of_a_stage_pass() {
+        let mut throttle = Throttle::default();
+        let start = Instant::now();
+        let at = |stage, bytes| Progress { migration: Uuid::nil(), stage, bytes, bytes_total: Some(100) };
+        let ms = Duration::from_millis;
+        assert!(throttle.admits(&at(Stage::Dump, 1), start));
+        assert!(!throttle.admits(&at(Stage::Dump, 2), start + ms(100)));
+        assert!(throttle.admits(&at(Stage::Dump, 3), start + ms(200)));
+        assert!(throttle.admits(&at(Stage::Ship, 1), start + ms(201)));
+        assert!(throttle.admits(&at(Stage::Ship, 100), start + ms(202)));
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether this node can give and take containers, and what to do if it cannot.
+//!
+//! Each family of checks has a file. A check never changes anything; what can be changed safely is
+//! in [`fix`], and only on request.
+
+mod cgroup;
+mod criu;
+mod docker;
+pub mod fix;
+mod kernel;
+mod resources;
+mod runc;
+pub mod table;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::runtime::Docker;
+use crate::runtime::observe::Daemon;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// The node can migrate, but slower, or with a risk that somebody should know of.
+    Warn,
+    /// The node cannot migrate.
+    Fail,
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How it ended.
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Check {
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, status: Status::Ok, found: found.into(), fix: None }
+    }
+
+    fn warn(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, status: Status::Warn, found: found.into(), fix: Some(fix.into()) }
+    }
+
+    fn fail(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, status: Status::Fail, found: found.into(), fix: Some(fix.into()) }
+    }
+}
+
+/// The whole report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Findings {
+    /// Whether this node can give and take containers.
+    pub can_migrate: bool,
+    /// Every check, in a fixed order.
+    pub checks: Vec<Check>,
+    /// Docker's version, where a daemon answers.
+    #[serde(skip)]
+    pub docker_version: Option<String>,
+}
+
+impl Findings {
+    /// Why this node cannot migrate; empty when it can.
+    pub fn reasons_against(&self) -> Vec<String> {
+        let failed = self.checks.iter().filter(|check| check.status == Status::Fail);
+        failed.map(|check| format!("{}: {}.", check.check, check.found.trim_end_matches('.'))).collect()
+    }
+}
+
+/// Runs every check.
+pub async fn examine(config: &Config) -> Findings {
+    let daemon = ask_daemon(config).await;
+    let (mut checks, criu) = tokio::join!(kernel::checks(), criu::checks());
+    checks.extend(criu);
+    checks.extend(runc::checks(daemon.as_ref().ok()).await);
+    checks.extend(docker::checks(config, &daemon).await);
+    checks.push(cgroup::check());
+    checks.extend(resources::checks(config, daemon.as_ref().ok()));
+    Findings {
+        can_migrate: checks.iter().all(|check| check.status != Status::Fail),
+        checks,
+        docker_version: daemon.ok().map(|daemon| daemon.version),
+    }
+}
+
+async fn ask_daemon(config: &Config) -> Result<Daemon, String> {
+    let docker = Docker::new(&config.docker_socket).map_err(|error| error.to_string())?;
+    docker.daemon().await.map_err(|error| error.to_string())
+}

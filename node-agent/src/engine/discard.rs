@@ -1,0 +1,48 @@
+//! Source, after the commit: the frozen container ends without another instruction of it being run.
+
+use std::sync::Arc;
+
+use fog_api::agent::{Command, FailureKind, Report, Role};
+
+use super::failure::{Cause, StepResult};
+use super::images::Folder;
+use super::inspect::init_of;
+use super::{Inner, blocking, dump, tasks};
+
+pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult {
+    let Some(record) = inner.record(command.migration) else {
+        // Long done and forgotten; or the journal is gone, and then a container of that name may be another one.
+        return Ok(Report::default());
+    };
+    if record.role != Role::Source {
+        return Err(Cause::refused("This node is the destination of the migration, not its source."));
+    }
+    if let Some(container) = &record.container {
+        remove(inner, container).await?;
+    }
+    if let Some(orphan) = record.checkpoint {
+        blocking(move || dump::wait_for_orphan(orphan)).await?;
+    }
+    Folder::of(inner, command.migration).remove().await?;
+    inner.note(command, Role::Source, |record| record.closed = true).await?;
+    Ok(Report::default())
+}
+
+/// Kills every task where it is and removes the container. SIGKILL is pending for all of them before Docker can
+/// thaw them, and a task never gets past a pending SIGKILL.
+pub(super) async fn remove(inner: &Arc<Inner>, container: &str) -> Result<(), Cause> {
+    let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    let Some(inspect) = inspect else { return Ok(()) };
+    if let Some(init) = init_of(&inspect) {
+        blocking(move || tasks::kill_in_place(init)).await?;
+    }
+    inner.docker.remove(container).await.map_err(Cause::docker("remove the container"))?;
+    for _ in 0..100 {
+        // `--rm` removes in the background.
+        if inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Err(Cause::new(FailureKind::Runtime, format!("Docker has not removed container {container} within 10 s.")))
+}

@@ -1,0 +1,142 @@
+//! `runc checkpoint` of a container that Docker runs.
+//!
+//! CRIU writes its own code into the tasks while it dumps. Killing it in the middle would leave that code behind in
+//! them, so a dump that has begun is never cut short: whoever wants to thaw waits for its end. It also outlives the
+//! agent; its identity is in the journal, and it needs nothing of ours to finish.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use fog_api::agent::FailureKind;
+use serde_json::Value;
+
+use super::failure::Cause;
+use super::images::Folder;
+use super::{blocking, criu, tasks};
+use crate::journal::ProcessIdentity;
+
+/// Where Docker's containerd shims keep runc's state, one folder a runtime.
+const DOCKER_RUN: &str = "/run/docker";
+
+/// A dump that takes longer than this is stuck.
+pub(super) const LONGEST: Duration = Duration::from_secs(600);
+
+/// A running `runc checkpoint`.
+pub(super) struct Dump {
+    child: tokio::process::Child,
+    folder: Folder,
+    pub(super) identity: Option<ProcessIdentity>,
+}
+
+impl Dump {
+    /// Starts to dump a frozen container; it stays frozen.
+    pub(super) async fn start(container: &str, folder: &Folder) -> Result<Dump, Cause> {
+        let root = blocking({
+            let container = container.to_owned();
+            move || runc_root(Path::new(DOCKER_RUN), &container)
+        });
+        let root = root.await?.ok_or_else(|| {
+            Cause::new(
+                FailureKind::Runtime,
+                format!("runc's state of container {container} is not below {DOCKER_RUN}; is it run by runc?"),
+            )
+        })?;
+        let child = tokio::process::Command::new("runc")
+            .arg("--root")
+            .arg(root)
+            .arg("--log")
+            .arg(log_file(folder))
+            .args(["--log-format", "json", "checkpoint", "--leave-running", "--file-locks", "--image-path"])
+            .arg(folder.images())
+            .arg("--work-path")
+            .arg(folder.work())
+            .arg(container)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Cause::node("runc could not be started; is it installed", &error))?;
+        let identity = child.id().and_then(|pid| tasks::identify(i32::try_from(pid).ok()?));
+        Ok(Dump { child, folder: folder.clone(), identity })
+    }
+
+    /// Waits for its end; what CRIU says comes with the failure.
+    pub(super) async fn finish(&mut self) -> Result<(), Cause> {
+        let status = match tokio::time::timeout(LONGEST, self.child.wait()).await {
+            Ok(status) => status.map_err(|error| Cause::node("runc checkpoint was lost", &error))?,
+            Err(_) => {
+                let message = format!("The dump did not end within {} s.", LONGEST.as_secs());
+                return Err(Cause::new(FailureKind::Runtime, message));
+            }
+        };
+        if status.success() {
+            return Ok(());
+        }
+        let folder = self.folder.clone();
+        let (log, said) = blocking(move || {
+            (criu::last_lines(&folder.work().join("dump.log")), runc_errors(&log_file(&folder)))
+        })
+        .await?;
+        let reason = match criu::meaning(&log) {
+            Some(meaning) => meaning.to_owned(),
+            None if said.is_empty() => format!("runc checkpoint ended with {status}."),
+            None => format!("runc checkpoint: {said}"),
+        };
+        Err(Cause::new(FailureKind::Runtime, format!("The container could not be dumped. {reason}")).with_log(log))
+    }
+}
+
+fn log_file(folder: &Folder) -> PathBuf {
+    folder.work().join("runc.log")
+}
+
+/// Waits for a dump that an earlier run of this agent began. Blocking. False when it does not end.
+pub(super) fn wait_for_orphan(dump: ProcessIdentity) -> bool {
+    tasks::wait_until(LONGEST, || !tasks::group_is_alive(dump))
+}
+
+/// The `--root` under which runc knows the container: `<docker run>/runtime-<name>/moby`.
+fn runc_root(docker_run: &Path, container: &str) -> Option<PathBuf> {
+    let runtimes = std::fs::read_dir(docker_run).ok()?.flatten();
+    let mut roots = runtimes
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("runtime-"))
+        .map(|entry| entry.path().join("moby"));
+    roots.find(|root| root.join(container).join("state.json").is_file())
+}
+
+/// The messages in runc's JSON log.
+fn runc_errors(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let errors = lines.filter(|line| line.get("level").and_then(Value::as_str) == Some("error"));
+    let messages = errors.filter_map(|line| line.get("msg")?.as_str().map(str::to_owned));
+    messages.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_where_the_state_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for runtime in ["runtime-runc", "runtime-fog", "other"] {
+            std::fs::create_dir_all(folder.path().join(runtime).join("moby")).expect("create");
+        }
+        assert_eq!(runc_root(folder.path(), "abc"), None);
+        let state = folder.path().join("runtime-fog").join("moby").join("abc");
+        std::fs::create_dir_all(&state).expect("create");
+        std::fs::write(state.join("state.json"), "{}").expect("write");
+        assert_eq!(runc_root(folder.path(), "abc"), Some(folder.path().join("runtime-fog").join("moby")));
+    }
+
+    #[test]
+    fn runcs_errors_are_collected() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "{\"level\":\"info\",\"msg\":\"a\"}\n{\"level\":\"error\",\"msg\":\"b\"}\nrubbish\n")
+            .expect("write");
+        assert_eq!(runc_errors(file.path()), "b");
+    }
+}

@@ -1,0 +1,357 @@
+//! Moves containers: carries out the orchestrator's commands, each once, and remembers what it did.
+//!
+//! ```text
+//!              source                                    destination
+//!   inspect    read, refuse                    reserve   create, expect the stream
+//!   ship       freeze, dump, stream       -->  restore   docker start => fog-runc => criu, held: no task runs
+//!                              === commit, at the orchestrator ===
+//!   discard    kill the frozen container       resume    SIGCONT
+//!                                              settle    restart policy, clean up
+//!   --- or, instead of the commit ---
+//!   thaw       unpause, restart policy         abandon   remove the held container
+//! ```
+//!
+//! Steps before the commit only prepare: whatever fails there, `thaw` and `abandon` put everything back.
+//! A frozen source waits for the orchestrator's word for as long as that takes.
+
+mod abandon;
+mod console;
+mod criu;
+mod discard;
+mod dump;
+mod failure;
+mod fence;
+mod images;
+mod inspect;
+mod lanes;
+mod recover;
+mod reserve;
+mod restore;
+mod resume;
+mod runtime_socket;
+mod settle;
+mod ship;
+mod tasks;
+mod thaw;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fog_api::agent::{Answer, Command, CommandKey, FailureKind, Order, Outcome, Progress, Report, Role, Stage, Step};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use crate::journal::{Journal, Record, create_private_folder};
+use crate::runtime::Docker;
+use crate::transfer::{Arrivals, Bandwidth};
+use failure::{Cause, StepResult};
+use fence::Fence;
+use lanes::Lanes;
+use restore::Restores;
+
+/// Where things are on this node.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The node's name.
+    pub node: String,
+    /// Survives a reboot: journal and fence.
+    pub state_dir: PathBuf,
+    /// Does not survive a reboot: fog-runc's socket and restore folders. fog-runc expects `/run/fogshift`.
+    pub run_dir: PathBuf,
+    /// Memory images; must be on tmpfs.
+    pub images_dir: PathBuf,
+    /// Where other agents' streams come in.
+    pub transfer_listen: SocketAddr,
+    /// Docker's socket.
+    pub docker_socket: PathBuf,
+}
+
+/// The engine could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A folder or file of the engine's own.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The Docker client.
+    #[error(transparent)]
+    Docker(#[from] crate::runtime::DockerError),
+}
+
+impl EngineError {
+    fn at(path: &Path) -> impl FnOnce(std::io::Error) -> EngineError {
+        let path = path.to_owned();
+        move |source| EngineError::File { path, source }
+    }
+}
+
+/// Carries out commands. Cheap to clone; all clones are the same engine.
+#[derive(Debug, Clone)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: EngineConfig,
+    docker: Docker,
+    journal: Mutex<Journal>,
+    fence: Mutex<Fence>,
+    arrivals: Arc<Arrivals>,
+    bandwidth: Arc<Bandwidth>,
+    lanes: Lanes,
+    restores: Restores,
+    running: Mutex<HashMap<CommandKey, watch::Receiver<Option<Answer>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    /// Reads the journal and the fence. Needs no Docker yet.
+    pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
+        for folder in [&config.state_dir, &config.run_dir, &config.images_dir, &config.run_dir.join("restore")] {
+            create_private_folder(folder).map_err(EngineError::at(folder))?;
+        }
+        let (migrations, fence) = (config.state_dir.join("migrations"), config.state_dir.join("fence.json"));
+        let bandwidth = Arc::new(Bandwidth::default());
+        Ok(Engine(Arc::new(Inner {
+            docker: Docker::new(&config.docker_socket)?,
+            journal: Mutex::new(Journal::open(&migrations).map_err(EngineError::at(&migrations))?),
+            fence: Mutex::new(Fence::open(&fence).map_err(EngineError::at(&fence))?),
+            arrivals: Arc::new(Arrivals::new(Arc::clone(&bandwidth))),
+            bandwidth,
+            lanes: Lanes::default(),
+            restores: Restores::default(),
+            running: Mutex::default(),
+            config,
+        })))
+    }
+
+    /// Megabits a second to each peer, learned from real transfers.
+    pub fn bandwidth(&self) -> BTreeMap<String, f64> {
+        self.0.bandwidth.snapshot()
+    }
+
+    /// Takes other agents' streams, for ever. Returns only when the address cannot be listened on.
+    pub async fn serve_transfers(&self) -> std::io::Result<()> {
+        let listener = tokio::net::TcpListener::bind(self.0.config.transfer_listen).await?;
+        Arc::clone(&self.0.arrivals).serve(listener).await;
+        Ok(())
+    }
+
+    /// Carries a command out, joins the one that is already running, or repeats the answer that was given before.
+    pub async fn run(&self, command: Command, progress: mpsc::Sender<Progress>) -> Answer {
+        let key = command.key();
+        let mut answer = match self.begin(command, progress) {
+            Begun::Answered(answer) => return answer,
+            Begun::Running(receiver) => receiver,
+        };
+        let given = answer.wait_for(Option::is_some).await.ok().and_then(|answer| (*answer).clone());
+        given.unwrap_or_else(|| {
+            let lost = Cause::new(FailureKind::Node, "The agent lost track of the step; ask again.");
+            Answer { key, outcome: Outcome::Failed(lost.into()) }
+        })
+    }
+
+    fn begin(&self, command: Command, progress: mpsc::Sender<Progress>) -> Begun {
+        let key = command.key();
+        let mut running = lock(&self.0.running);
+        if let Some(receiver) = running.get(&key) {
+            return Begun::Running(receiver.clone());
+        }
+        if let Some(answer) = lock(&self.0.journal).get(key.migration).and_then(|record| record.answer(key)) {
+            return Begun::Answered(answer.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        running.insert(key, receiver.clone());
+        let engine = self.clone();
+        // A task of its own: the step goes on even when whoever asked for it is gone.
+        tokio::spawn(async move {
+            let step = tokio::spawn({
+                let engine = engine.clone();
+                async move { engine.carry_out(command, progress).await }
+            });
+            let result = step.await.unwrap_or_else(|error| {
+                Err(Cause::new(FailureKind::Node, format!("The agent failed in this step: {error}.")))
+            });
+            let outcome = match result {
+                Ok(report) => Outcome::Done(report),
+                Err(cause) => Outcome::Failed(cause.into()),
+            };
+            let answer = Answer { key, outcome };
+            engine.remember(&answer).await;
+            sender.send_replace(Some(answer));
+            lock(&engine.0.running).remove(&key);
+        });
+        Begun::Running(receiver)
+    }
+
+    async fn carry_out(&self, command: Command, progress: mpsc::Sender<Progress>) -> StepResult {
+        let step = command.order.step();
+        self.pass_fence(&command).await?;
+        let lane = self.0.lanes.enter(command.migration);
+        if matches!(step, Step::Thaw | Step::Abandon) {
+            lane.cancel.cancel();
+        }
+        let _turn = lane.turn.lock().await;
+        if is_forward(step) {
+            self.admit(&command, lane.cancel.is_cancelled())?;
+        }
+        tracing::info!(migration = %command.migration, workload = command.workload, epoch = command.epoch, ?step, "begins");
+        let reporter = Reporter { migration: command.migration, progress };
+        let result = match &command.order {
+            Order::Inspect => inspect::inspect(&self.0, &command).await,
+            Order::Reserve { specification, ticket, source } => {
+                reserve::reserve(&self.0, &command, specification, ticket, source).await
+            }
+            Order::Ship { destination, ticket } => {
+                ship::ship(&self.0, &command, destination, ticket, &lane.cancel, &reporter).await
+            }
+            Order::Restore => restore::restore(&self.0, &command, &lane.cancel, &reporter).await,
+            Order::Resume => resume::resume(&self.0, &command).await,
+            Order::Discard => discard::discard(&self.0, &command).await,
+            Order::Settle => settle::settle(&self.0, &command).await,
+            Order::Thaw => thaw::thaw(&self.0, &command).await,
+            Order::Abandon => abandon::abandon(&self.0, &command).await,
+        };
+        match &result {
+            Ok(_) => tracing::info!(migration = %command.migration, workload = command.workload, ?step, "done"),
+            Err(cause) => tracing::warn!(
+                migration = %command.migration, workload = command.workload, ?step, kind = ?cause.kind(), log = ?cause.log(),
+                "failed: {}", cause.message()
+            ),
+        }
+        result
+    }
+
+    async fn pass_fence(&self, command: &Command) -> Result<(), Cause> {
+        let (inner, workload, epoch) = (Arc::clone(&self.0), command.workload.clone(), command.epoch);
+        let passed = blocking(move || lock(&inner.fence).pass(&workload, epoch)).await?;
+        match passed.map_err(|error| Cause::node("The epoch could not be written down", &error))? {
+            Ok(()) => Ok(()),
+            Err(seen) => Err(Cause::new(
+                FailureKind::Stale,
+                format!("Epoch {} of {} is over; this node has seen epoch {seen}.", command.epoch, command.workload),
+            )),
+        }
+    }
+
+    /// Forward steps are carried out once, and not after the migration was given up.
+    fn admit(&self, command: &Command, cancelled: bool) -> Result<(), Cause> {
+        let journal = lock(&self.0.journal);
+        let record = journal.get(command.migration);
+        let step = command.order.step();
+        if cancelled || record.is_some_and(|record| record.closed) {
+            return Err(Cause::cancelled());
+        }
+        if record.is_some_and(|record| record.begun.contains(&(step, command.epoch))) {
+            return Err(Cause::new(
+                FailureKind::Interrupted,
+                "The agent was restarted in the middle of this step; roll the migration back.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Stores an answer. Undoing and redoing are simply done again when they failed, so such a failure is not kept.
+    async fn remember(&self, answer: &Answer) {
+        let kept = answer.key.step != Step::Inspect
+            && (is_forward(answer.key.step) || matches!(answer.outcome, Outcome::Done(_)));
+        if !kept {
+            return;
+        }
+        let stored = answer.clone();
+        let kept = self.0.note_if_known(answer.key.migration, move |record| record.answers.push(stored)).await;
+        if let Err(cause) = kept {
+            tracing::error!(migration = %answer.key.migration, "an answer could not be stored: {}", cause.message());
+        }
+        if lock(&self.0.journal).get(answer.key.migration).is_none_or(|record| record.closed) {
+            self.0.lanes.leave(answer.key.migration);
+        }
+    }
+}
+
+enum Begun {
+    Answered(Answer),
+    Running(watch::Receiver<Option<Answer>>),
+}
+
+const fn is_forward(step: Step) -> bool {
+    matches!(step, Step::Inspect | Step::Reserve | Step::Ship | Step::Restore)
+}
+
+impl Inner {
+    /// This node's record of a migration.
+    fn record(&self, migration: Uuid) -> Option<Record> {
+        lock(&self.journal).get(migration).cloned()
+    }
+
+    /// Changes the record durably; makes one where there is none.
+    async fn note(
+        self: &Arc<Self>,
+        command: &Command,
+        role: Role,
+        change: impl FnOnce(&mut Record) + Send + 'static,
+    ) -> Result<Record, Cause> {
+        let (inner, migration, workload) = (Arc::clone(self), command.migration, command.workload.clone());
+        let noted = blocking(move || {
+            let mut journal = lock(&inner.journal);
+            let known = journal.get(migration).cloned();
+            let mut record = known.unwrap_or_else(|| Record::new(migration, &workload, role));
+            change(&mut record);
+            journal.put(record.clone()).map(|()| record)
+        });
+        noted.await?.map_err(|error| Cause::node("The journal could not be written", &error))
+    }
+
+    async fn note_if_known(
+        self: &Arc<Self>,
+        migration: Uuid,
+        change: impl FnOnce(&mut Record) + Send + 'static,
+    ) -> Result<(), Cause> {
+        let inner = Arc::clone(self);
+        let noted = blocking(move || {
+            let mut journal = lock(&inner.journal);
+            let Some(mut record) = journal.get(migration).cloned() else { return Ok(()) };
+            change(&mut record);
+            journal.put(record)
+        });
+        noted.await?.map_err(|error| Cause::node("The journal could not be written", &error))
+    }
+}
+
+/// Runs what waits for disks or processes where it delays nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Cause> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Cause::new(FailureKind::Node, format!("The agent failed: {error}.")))
+}
+
+/// Tells the orchestrator how far a step has come.
+struct Reporter {
+    migration: Uuid,
+    progress: mpsc::Sender<Progress>,
+}
+
+impl Reporter {
+    /// Best effort: when nobody takes it up, it is lost.
+    fn tell(&self, stage: Stage, bytes: u64, bytes_total: Option<u64>) {
+        drop(self.progress.try_send(Progress { migration: self.migration, stage, bytes, bytes_total }));
+    }
+}
+
+/// Milliseconds since then.
+fn ms_since(instant: std::time::Instant) -> f64 {
+    instant.elapsed().as_secs_f64() * 1e3
+}
+
+/// A report with one stage's time.
+fn staged(stage: Stage, ms: f64) -> Report {
+    Report { stages_ms: BTreeMap::from([(stage, ms)]), ..Report::default() }
+}

@@ -1,0 +1,265 @@
+//! Destination: Docker starts the container, fog-runc turns that into a restore, and CRIU leaves every task stopped.
+//!
+//! `docker start` is issued as soon as the container's log is in place, while the workload still runs at the source:
+//! Docker's own preparations then cost no downtime. fog-runc asks over the agent's socket what to do and waits; the
+//! [`Verdict`] is given when every byte was verified, or when the stream broke.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fog_api::agent::{Command, FailureKind, Report, Role, Stage, Step};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::{Cause, StepResult};
+use super::images::Folder;
+use super::inspect::init_of;
+use super::reserve::restore_folder;
+use super::{Inner, Reporter, blocking, console, criu, lock, ms_since, tasks};
+use crate::runtime::DockerError;
+use crate::transfer::{Arrival, Received};
+
+/// The source connects right after the reservation; when it does not, it will not come any more.
+const CONNECT: Duration = Duration::from_secs(120);
+
+/// From the verdict until Docker says that the container is up.
+const LONGEST_RESTORE: Duration = Duration::from_secs(600);
+
+/// From "do not restore" until Docker has given up.
+const LONGEST_RETREAT: Duration = Duration::from_secs(60);
+
+/// What CRIU reads besides runc's own options. The container's annotation `org.criu.config` names such a file, and
+/// runc's default one counts no longer then; so it is repeated.
+const CRIU_DEFAULTS: &str = "/etc/criu/runc.conf";
+
+/// What fog-runc is to do with a container whose first process it was asked to create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub(super) enum Verdict {
+    /// Restore it.
+    Restore {
+        /// CRIU's images.
+        images: PathBuf,
+        /// Where CRIU puts its logs.
+        work: PathBuf,
+        /// CRIU's configuration file.
+        criu_config: PathBuf,
+        /// JSON lines of the container's log to say before.
+        tail: Option<PathBuf>,
+    },
+    /// Create it like any other container: it was restored before and is just being started anew.
+    Create,
+    /// Fail.
+    Refuse {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Restores that fog-runc may ask about, by container.
+#[derive(Debug, Default)]
+pub(super) struct Restores(Mutex<HashMap<String, watch::Sender<Option<Verdict>>>>);
+
+impl Restores {
+    fn begin(&self, container: &str) -> watch::Sender<Option<Verdict>> {
+        let verdict = watch::Sender::new(None);
+        lock(&self.0).insert(container.to_owned(), verdict.clone());
+        verdict
+    }
+
+    fn end(&self, container: &str) {
+        lock(&self.0).remove(container);
+    }
+
+    pub(super) fn watch(&self, container: &str) -> Option<watch::Receiver<Option<Verdict>>> {
+        lock(&self.0).get(container).map(watch::Sender::subscribe)
+    }
+}
+
+pub(super) async fn restore(
+    inner: &Arc<Inner>,
+    command: &Command,
+    cancel: &CancellationToken,
+    reporter: &Reporter,
+) -> StepResult {
+    let interrupted = || {
+        let message = "The agent was restarted after the reservation, or there was none; roll the migration back.";
+        Cause::new(FailureKind::Interrupted, message)
+    };
+    let mut arrival = inner.arrivals.watch(command.migration).ok_or_else(interrupted)?;
+    let record = inner.record(command.migration).ok_or_else(interrupted)?;
+    let container = record.container.ok_or_else(interrupted)?;
+    let epoch = command.epoch;
+    inner.note(command, Role::Destination, move |record| record.begun.push((Step::Restore, epoch))).await?;
+
+    let folder = Folder::of(inner, command.migration);
+    history(inner, &container, &folder, &mut arrival, cancel).await?;
+    let verdict = inner.restores.begin(&container);
+    let restored = under_verdict(inner, command, &container, &folder, &verdict, &mut arrival, cancel, reporter).await;
+    inner.restores.end(&container);
+    let (received, restore_ms) = restored?;
+
+    let stages_ms = [(Stage::Verify, received.took.as_secs_f64() * 1e3), (Stage::Restore, restore_ms)].into();
+    Ok(Report { container: Some(container), stages_ms, ..Report::default() })
+}
+
+/// Waits for the container's log and puts it in place.
+async fn history(
+    inner: &Arc<Inner>,
+    container: &str,
+    folder: &Folder,
+    arrival: &mut watch::Receiver<Arrival>,
+    cancel: &CancellationToken,
+) -> Result<(), Cause> {
+    let connected = arrival.wait_for(|arrival| *arrival != Arrival::Awaited);
+    tokio::select! {
+        () = cancel.cancelled() => return Err(Cause::cancelled()),
+        connected = tokio::time::timeout(CONNECT, connected) => match connected {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(Cause::cancelled()),
+            Err(_) => return Err(broken(&format!("the source did not connect within {} s", CONNECT.as_secs()))),
+        },
+    }
+    // From here on the stream itself notices when nothing comes any more.
+    let come = tokio::select! {
+        () = cancel.cancelled() => return Err(Cause::cancelled()),
+        come = arrival.wait_for(|arrival| !matches!(arrival, Arrival::Awaited | Arrival::Connected)) => match come {
+            Ok(come) => come.clone(),
+            Err(_) => return Err(Cause::cancelled()),
+        },
+    };
+    if let Arrival::Broken(reason) = come {
+        return Err(broken(&reason));
+    }
+    let log = inner.docker.log_file(container).await.map_err(Cause::docker("say where its logs are"))?;
+    let received = folder.path().to_owned();
+    let placed = blocking(move || console::place_history(&received, &log)).await?;
+    placed.map_err(|error| Cause::node("The container's log could not be put in place", &error))
+}
+
+fn broken(reason: &str) -> Cause {
+    Cause::new(FailureKind::Transfer, format!("The stream from the source did not get through: {reason}."))
+}
+
+/// Starts the container, gives the verdict when the stream is through, and checks that nothing runs.
+#[expect(clippy::too_many_arguments, reason = "one call, and each is something else")]
+async fn under_verdict(
+    inner: &Arc<Inner>,
+    command: &Command,
+    container: &str,
+    folder: &Folder,
+    verdict: &watch::Sender<Option<Verdict>>,
+    arrival: &mut watch::Receiver<Arrival>,
+    cancel: &CancellationToken,
+    reporter: &Reporter,
+) -> Result<(Received, f64), Cause> {
+    // A task of its own: Docker must always hear the end of its request.
+    let mut start = tokio::spawn({
+        let (docker, container) = (inner.docker.clone(), container.to_owned());
+        async move { docker.start(&container).await }
+    });
+    let refuse = async |start: tokio::task::JoinHandle<_>, cause: Cause| {
+        verdict.send_replace(Some(Verdict::Refuse { reason: cause.message().to_owned() }));
+        drop(tokio::time::timeout(LONGEST_RETREAT, start).await);
+        Err(cause)
+    };
+
+    let received = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return refuse(start, Cause::cancelled()).await,
+        received = complete(arrival, reporter) => match received {
+            Ok(received) => received,
+            Err(cause) => return refuse(start, cause).await,
+        },
+        started = &mut start => return Err(not_restored(folder, started).await),
+    };
+
+    let began = Instant::now();
+    let go = ready(inner, command, container, folder).await;
+    match go {
+        Ok(go) => drop(verdict.send_replace(Some(go))),
+        Err(cause) => return refuse(start, cause).await,
+    }
+    match tokio::time::timeout(LONGEST_RESTORE, &mut start).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(started) => return Err(not_restored(folder, started).await),
+        Err(_) => {
+            let message = format!("Docker did not start the container within {} s.", LONGEST_RESTORE.as_secs());
+            return Err(Cause::new(FailureKind::Runtime, message));
+        }
+    }
+    held(inner, container).await?;
+    Ok((received, ms_since(began)))
+}
+
+/// Waits until every byte is there.
+async fn complete(arrival: &mut watch::Receiver<Arrival>, reporter: &Reporter) -> Result<Received, Cause> {
+    let mut told = Instant::now();
+    loop {
+        match &*arrival.borrow_and_update() {
+            Arrival::Complete(received) => return Ok(*received),
+            Arrival::Broken(reason) => return Err(broken(reason)),
+            Arrival::Streaming { bytes, announced } if told.elapsed() > Duration::from_millis(200) => {
+                told = Instant::now();
+                reporter.tell(Stage::Verify, *bytes, *announced);
+            }
+            _ => {}
+        }
+        if arrival.changed().await.is_err() {
+            return Err(Cause::cancelled());
+        }
+    }
+}
+
+/// Makes everything ready that fog-runc needs, and remembers which tasks must stay stopped.
+async fn ready(inner: &Arc<Inner>, command: &Command, container: &str, folder: &Folder) -> Result<Verdict, Cause> {
+    let criu_config = restore_folder(inner, container).join("criu.conf");
+    let (images, work, place) = (folder.images(), folder.work(), criu_config.clone());
+    let prepared = blocking(move || {
+        let mut options = std::fs::read_to_string(CRIU_DEFAULTS).unwrap_or_default();
+        options.push_str("\nleave-stopped\n");
+        std::fs::write(place, options)?;
+        criu::stopped_tasks(&images)
+    });
+    let stopped = prepared.await?.map_err(|error| Cause::node("The restore could not be prepared", &error))?;
+    if !stopped.is_empty() {
+        inner.note(command, Role::Destination, move |record| record.stopped_tasks = stopped).await?;
+    }
+    Ok(Verdict::Restore { images: folder.images(), work, criu_config, tail: console::received_tail(folder.path()) })
+}
+
+/// Docker's start came to an end that is not a restored container.
+async fn not_restored(
+    folder: &Folder,
+    started: Result<Result<(), DockerError>, tokio::task::JoinError>,
+) -> Cause {
+    let said = match started {
+        Ok(Err(error)) => error.to_string(),
+        Ok(Ok(())) => "Docker started the container without asking for the images; is fog-runc the runtime called \
+                       `fog` in daemon.json? Run `fog-agent doctor`"
+            .to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let log = folder.work().join("restore.log");
+    let log = blocking(move || criu::last_lines(&log)).await.unwrap_or_default();
+    let reason = criu::meaning(&log).map(|meaning| format!("{meaning} ")).unwrap_or_default();
+    Cause::new(FailureKind::Runtime, format!("The container could not be restored. {reason}Docker says: {said}"))
+        .with_log(log)
+}
+
+/// Nothing of the restored container may run before the commit.
+async fn held(inner: &Arc<Inner>, container: &str) -> Result<(), Cause> {
+    let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    let init = inspect.as_ref().and_then(init_of);
+    let init = init.ok_or_else(|| Cause::new(FailureKind::Runtime, "The restored container has no process."))?;
+    let tasks = blocking(move || tasks::of_container(init)).await?;
+    if !tasks.is_empty() && tasks.iter().all(tasks::Task::is_still) {
+        Ok(())
+    } else {
+        let message = "The restored container is not held: its tasks run or are gone. Does CRIU know leave-stopped?";
+        Err(Cause::new(FailureKind::Runtime, message))
+    }
+}

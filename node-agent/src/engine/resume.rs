@@ -1,0 +1,49 @@
+//! Destination, after the commit: let the tasks run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fog_api::agent::{Command, FailureKind, Role, Stage};
+use rustix::process::Signal;
+
+use super::failure::{Cause, StepResult};
+use super::inspect::{init_of, state_is};
+use super::{Inner, blocking, ms_since, staged, tasks};
+
+/// A continued task runs at once; on a node without an idle CPU its state shows later.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult {
+    let record = inner.record(command.migration);
+    let known = record.and_then(|record| Some((record.container.clone()?, record)));
+    let (container, record) = known.ok_or_else(|| {
+        Cause::gone(format!("{} knows nothing of this migration; its state folder is gone.", inner.config.node))
+    })?;
+    if record.resumed {
+        return Ok(staged(Stage::Resume, 0.0));
+    }
+    let inspect = inner.docker.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;
+    let inspect = inspect.ok_or_else(|| Cause::gone("The held container was removed by somebody else."))?;
+    let init = init_of(&inspect).filter(|_| state_is(&inspect, "Running"));
+    let init = init.ok_or_else(|| Cause::gone("The held container was stopped by somebody else."))?;
+
+    let stay = record.stopped_tasks;
+    let began = Instant::now();
+    let runs = blocking(move || {
+        // Children first: a parent must not see a child that is still stopped.
+        for task in tasks::of_container(init).iter().filter(|task| !stay.contains(&task.inner_pid)) {
+            tasks::signal(task.pid, Signal::CONT);
+        }
+        let continued = ms_since(began);
+        let runs = tasks::wait_until(PATIENCE, || {
+            let tasks = tasks::of_container(init);
+            tasks.iter().all(|task| stay.contains(&task.inner_pid) || !task.is_stopped())
+        });
+        runs.then_some(continued)
+    });
+    let continued = runs.await?.ok_or_else(|| {
+        Cause::new(FailureKind::Runtime, "The tasks were told to continue and some do not; is the container paused?")
+    })?;
+    inner.note(command, Role::Destination, |record| record.resumed = true).await?;
+    Ok(staged(Stage::Resume, continued))
+}

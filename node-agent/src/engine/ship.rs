@@ -1,0 +1,223 @@
+//! Source: freeze, dump, stream. Leaves the container frozen, whole and not running, whatever comes of it.
+//!
+//! Everything that can be done while the container still runs is done before the freeze: the connection, the
+//! handshake, the container's log so far.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fog_api::agent::{Command, FailureKind, Peer, Report, Role, Stage, Step, Ticket};
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::console::{self, Console};
+use super::dump::Dump;
+use super::failure::{Cause, StepResult};
+use super::images::{self, Folder};
+use super::inspect::{id_of, init_of, movable};
+use super::{Inner, Reporter, blocking, ms_since};
+use crate::runtime::{obstacles, specification};
+use crate::transfer::{Kind, Outgoing, TicketKey};
+
+/// A silent stream counts as broken after `transfer::IDLE`; this is well below.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// Progress is told after this much.
+const TELLING_BYTES: u64 = 4 << 20;
+
+pub(super) async fn ship(
+    inner: &Arc<Inner>,
+    command: &Command,
+    destination: &Peer,
+    ticket: &Ticket,
+    cancel: &CancellationToken,
+    reporter: &Reporter,
+) -> StepResult {
+    let ticket = TicketKey::decode(ticket).ok_or_else(|| {
+        Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake.")
+    })?;
+    let (inspect, _) = movable(inner, &command.workload).await?;
+    let container = id_of(&inspect)?;
+    let policy = specification::restart_policy(&inspect);
+    let (id, saved, epoch) = (container.clone(), policy.clone(), command.epoch);
+    inner
+        .note(command, Role::Source, move |record| {
+            record.begun.push((Step::Ship, epoch));
+            record.container = Some(id);
+            record.restart_policy = Some(saved);
+        })
+        .await?;
+    let folder = Folder::of(inner, command.migration);
+    folder.create().await?;
+
+    let log = Console::of(&inspect);
+    let prepare = prepare(command, destination, ticket, log.clone());
+    let (mut outgoing, console) = or_cancelled(cancel, prepare).await?;
+    if !specification::never_restarts(&policy) {
+        // Otherwise Docker would start the container anew when its frozen process is killed.
+        let never = json!({"Name": "no", "MaximumRetryCount": 0});
+        let set = inner.docker.set_restart_policy(&container, &never).await;
+        set.map_err(Cause::docker("suspend the restart policy"))?;
+    }
+    inner.note(command, Role::Source, |record| record.froze = true).await?;
+    if cancel.is_cancelled() {
+        return Err(Cause::cancelled());
+    }
+
+    let mut stages = BTreeMap::new();
+    let frozen = Instant::now();
+    inner.docker.pause(&container).await.map_err(Cause::docker("freeze the container"))?;
+    stages.insert(Stage::Freeze, ms_since(frozen));
+    reporter.tell(Stage::Dump, 0, None);
+
+    let dumping = Instant::now();
+    dump(inner, command, &container, &folder, &mut outgoing).await?;
+    stages.insert(Stage::Dump, ms_since(dumping));
+    let tail = match (console, log, init_of(&inspect)) {
+        (Some(console), Some(log), Some(init)) => Some(blocking({
+            let container = container.clone();
+            move || {
+                console::wait_until_read(init, &container, &log);
+                console.tail()
+            }
+        })
+        .await?
+        .map_err(|error| Cause::node("The container's log could not be read", &error))?),
+        _ => None,
+    };
+
+    let shipping = Instant::now();
+    let (before, files) = (outgoing.content_bytes(), list(&folder).await?);
+    let checkpoint_bytes = files.iter().map(|(_, _, bytes)| bytes).sum();
+    let stream = stream(&mut outgoing, &files, checkpoint_bytes, tail, reporter);
+    or_cancelled(cancel, async { stream.await.map_err(Cause::transfer(&destination.node)) }).await?;
+    stages.insert(Stage::Ship, ms_since(shipping));
+    inner.bandwidth.learn(&destination.node, outgoing.content_bytes() - before, shipping.elapsed());
+
+    Ok(Report {
+        stages_ms: stages,
+        checkpoint_bytes: Some(checkpoint_bytes),
+        sent_bytes: Some(outgoing.sent_bytes()),
+        frozen_ms: Some(ms_since(frozen)),
+        ..Report::default()
+    })
+}
+
+/// The work, unless the migration is given up first.
+async fn or_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, Cause>>,
+) -> Result<T, Cause> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Cause::cancelled()),
+        result = work => result,
+    }
+}
+
+/// Connects and sends the log so far.
+async fn prepare(
+    command: &Command,
+    destination: &Peer,
+    ticket: TicketKey,
+    log: Option<PathBuf>,
+) -> Result<(Outgoing, Option<Console>), Cause> {
+    let prepared = async {
+        let mut outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await?;
+        let console = match log {
+            Some(log) => Some(Console::send_history(&log, &mut outgoing).await?),
+            None => None,
+        };
+        outgoing.end_history().await?;
+        Ok((outgoing, console))
+    };
+    prepared.await.map_err(Cause::transfer(&destination.node))
+}
+
+/// Dumps the frozen container. Meanwhile the stream is kept alive, and Docker is asked whether a file was changed
+/// after the container had been looked at.
+async fn dump(
+    inner: &Arc<Inner>,
+    command: &Command,
+    container: &str,
+    folder: &Folder,
+    outgoing: &mut Outgoing,
+) -> Result<(), Cause> {
+    let mut dump = Dump::start(container, folder).await?;
+    let identity = dump.identity;
+    let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
+    let changed = inner.docker.changed_files(container);
+    let stay_in_touch = async {
+        let mut ticks = tokio::time::interval(ALIVE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = outgoing.alive().await {
+                return error;
+            }
+        }
+    };
+    // The dump is never cut short, so everything else waits for its end.
+    let finish = async {
+        tokio::pin!(stay_in_touch);
+        let finish = dump.finish();
+        tokio::pin!(finish);
+        tokio::select! {
+            dumped = &mut finish => (dumped, None),
+            error = &mut stay_in_touch => (finish.await, Some(error)),
+        }
+    };
+    let ((dumped, broken), noted, changed) = tokio::join!(finish, noted, changed);
+    dumped?;
+    noted?;
+    if let Some(error) = broken {
+        return Err(Cause::transfer("the destination")(error));
+    }
+    let changed = changed.map_err(Cause::docker("list the changed files"))?;
+    match obstacles::changed_files(&changed) {
+        Some(obstacle) => Err(Cause::refused(format!("{} cannot be moved. {obstacle}", command.workload))),
+        None => Ok(()),
+    }
+}
+
+type Files = Vec<(String, PathBuf, u64)>;
+
+async fn list(folder: &Folder) -> Result<Files, Cause> {
+    let images = folder.images();
+    let files = blocking(move || images::list(&images)).await?;
+    let files = files.map_err(|error| Cause::node("The images could not be listed", &error))?;
+    if files.is_empty() {
+        return Err(Cause::new(FailureKind::Runtime, "The dump left no images behind."));
+    }
+    Ok(files)
+}
+
+async fn stream(
+    outgoing: &mut Outgoing,
+    files: &Files,
+    bytes_total: u64,
+    tail: Option<Vec<u8>>,
+    reporter: &Reporter,
+) -> Result<(), crate::transfer::TransferError> {
+    outgoing.announce(bytes_total).await?;
+    let (mut bytes, mut told) = (0, 0);
+    for (name, path, _) in files {
+        let count = |sent| {
+            bytes += sent;
+            if bytes - told >= TELLING_BYTES {
+                told = bytes;
+                reporter.tell(Stage::Ship, bytes, Some(bytes_total));
+            }
+        };
+        outgoing.send_file(Kind::Image, name, path, count).await?;
+    }
+    if let Some(tail) = tail {
+        console::send_tail(tail, outgoing).await?;
+    }
+    outgoing.finish().await?;
+    reporter.tell(Stage::Ship, bytes_total, Some(bytes_total));
+    Ok(())
+}

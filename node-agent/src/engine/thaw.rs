@@ -1,0 +1,72 @@
+//! Source, rolling back: the container goes on as if nothing had happened.
+
+use std::sync::Arc;
+
+use fog_api::agent::{Command, FailureKind, Report, Role, Step};
+
+use super::failure::{Cause, StepResult};
+use super::images::Folder;
+use super::inspect::state_is;
+use super::{Inner, blocking, dump};
+use crate::runtime::{DockerError, specification};
+
+pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
+    // A ship step of this agent has ended: giving up overtook it, and the lane lets in one step at a time.
+    let record = inner.record(command.migration);
+    if record.as_ref().is_some_and(|record| record.role != Role::Source) {
+        return Err(Cause::refused("This node is the destination of the migration, not its source."));
+    }
+    if let Some(orphan) = record.as_ref().and_then(|record| record.checkpoint)
+        && !blocking(move || dump::wait_for_orphan(orphan)).await?
+    {
+        return Err(Cause::new(FailureKind::Runtime, "The dump does not end; thawing under it would damage the tasks."));
+    }
+    let touched = record.filter(|record| record.has_begun(Step::Ship));
+    let name = match &touched {
+        Some(record) => record.container.as_deref().unwrap_or(&command.workload).to_owned(),
+        None => command.workload.clone(),
+    };
+    if let Some(record) = &touched {
+        undo(inner, &name, record.froze, record.restart_policy.as_ref()).await?;
+        Folder::of(inner, command.migration).remove().await?;
+    }
+    let inspect = inner.docker.inspect(&name).await.map_err(Cause::docker("inspect the container"))?;
+    inner
+        .note(command, Role::Source, |record| {
+            record.closed = true;
+            record.checkpoint = None;
+        })
+        .await?;
+    match inspect {
+        Some(inspect) if state_is(&inspect, "Running") && !state_is(&inspect, "Paused") => {
+            Ok(Report { seen_running: Some(true), ..Report::default() })
+        }
+        Some(inspect) if state_is(&inspect, "Paused") => {
+            let message = format!("{} is paused, and not by this migration; unpause it when it may go on.", command.workload);
+            Err(Cause::new(FailureKind::Runtime, message))
+        }
+        Some(_) => Err(Cause::gone(format!("{} was stopped by somebody else meanwhile.", command.workload))),
+        None => Err(Cause::gone(format!("{} was removed by somebody else meanwhile.", command.workload))),
+    }
+}
+
+/// Unpauses what this migration paused and gives the restart policy back. A container that is gone is told later.
+async fn undo(
+    inner: &Arc<Inner>,
+    container: &str,
+    froze: bool,
+    policy: Option<&serde_json::Value>,
+) -> Result<(), Cause> {
+    let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    let Some(inspect) = inspect else { return Ok(()) };
+    if froze && state_is(&inspect, "Paused") {
+        inner.docker.unpause(container).await.map_err(Cause::docker("unpause the container"))?;
+    }
+    if let Some(policy) = policy.filter(|policy| !specification::never_restarts(policy)) {
+        match inner.docker.set_restart_policy(container, policy).await {
+            Ok(()) | Err(DockerError::NotFound(_)) => {}
+            Err(error) => return Err(Cause::docker("restore the restart policy")(error)),
+        }
+    }
+    Ok(())
+}

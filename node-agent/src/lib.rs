@@ -1,0 +1,16 @@
+//! Fogshift's node agent: samples its node and moves containers when told.
+//!
+//! A library so that tests can drive its parts; the program in `main.rs` only reads the command
+//! line. Nothing here decides where a container goes.
+
+pub mod agent;
+pub mod channel;
+pub mod config;
+pub mod doctor;
+pub mod facts;
+pub mod links;
+pub mod lock;
+pub mod reporter;
+pub mod runtime;
+pub mod sampler;
+pub mod tools;

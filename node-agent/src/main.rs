@@ -1,0 +1,189 @@
+//! `fog-agent`: the command line.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fog_agent::config::{Config, OrchestratorUrl, Overrides};
+use fog_agent::runtime::Docker;
+use fog_agent::sampler::Sampler;
+use fog_agent::{agent, doctor};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Fogshift's node agent: samples its node and moves containers when the orchestrator says so.
+#[derive(Debug, Parser)]
+#[command(name = "fog-agent", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent.
+    Run {
+        #[command(flatten)]
+        common: Common,
+        /// The orchestrator, like http://10.0.0.1:7700.
+        #[arg(long, env = "FOG_ORCHESTRATOR", value_name = "URL")]
+        orchestrator: Option<OrchestratorUrl>,
+        /// The node's name.
+        #[arg(long, env = "FOG_NODE", value_name = "NAME")]
+        node: Option<String>,
+        /// The bearer token, instead of the configured file.
+        #[arg(env = "FOG_TOKEN", hide_env_values = true, long, value_name = "TOKEN", hide = true)]
+        token: Option<String>,
+    },
+    /// Check whether this node can give and take containers.
+    Doctor {
+        #[command(flatten)]
+        common: Common,
+        /// Apply what is safe, then check again.
+        #[arg(long)]
+        fix: bool,
+        /// How to print the report.
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Print one sample, to see what the agent sees.
+    Sample {
+        #[command(flatten)]
+        common: Common,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = SampleOutput::Json)]
+        output: SampleOutput,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file [default: /etc/fogshift/agent.toml, if it exists].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How to write the log (to standard error; RUST_LOG says how much).
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SampleOutput {
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("fog-agent: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(dispatch(cli.command));
+    // Whatever blocks in a system call does not hold the end up.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended.unwrap_or_else(|error| {
+        eprintln!("fog-agent: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run { common, orchestrator, node, token } => {
+            log_to_stderr(common.log_format, "info");
+            let config = Config::load(common.config.as_deref(), Overrides { orchestrator, node, token })?;
+            let shutdown = CancellationToken::new();
+            cancel_on_signals(shutdown.clone())?;
+            agent::run(config, shutdown).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor { common, fix, output } => {
+            log_to_stderr(common.log_format, "warn");
+            let config = Config::load(common.config.as_deref(), Overrides::default())?;
+            let done = if fix { doctor::fix::apply(&config).await } else { Vec::new() };
+            let findings = doctor::examine(&config).await;
+            print_findings(&findings, fix.then_some(&done), output)?;
+            Ok(if findings.can_migrate { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Sample { common, output: SampleOutput::Json } => {
+            log_to_stderr(common.log_format, "warn");
+            let config = Config::load(common.config.as_deref(), Overrides::default())?;
+            let mut sampler = Sampler::new(&config, Docker::new(&config.docker_socket)?);
+            // Rates need two looks.
+            sampler.sample(Vec::new()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            println!("{}", serde_json::to_string_pretty(&sampler.sample(Vec::new()).await)?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn print_findings(findings: &doctor::Findings, done: Option<&Vec<String>>, output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        let mut report = serde_json::to_value(findings)?;
+        if let Some(done) = done {
+            report["done"] = serde_json::json!(done);
+        }
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    match done.map(Vec::as_slice) {
+        None => {}
+        Some([]) => println!("Nothing to fix that can be fixed from here.\n"),
+        Some(done) => {
+            for line in done {
+                println!("{line}");
+            }
+            println!();
+        }
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let width = if terminal {
+        rustix::termios::tcgetwinsize(std::io::stdout()).map_or(100, |size| usize::from(size.ws_col).clamp(60, 140))
+    } else {
+        120
+    };
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none();
+    print!("{}", doctor::table::render(findings, width, colours));
+    Ok(())
+}
+
+fn cancel_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+fn log_to_stderr(format: LogFormat, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

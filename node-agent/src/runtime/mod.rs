@@ -1,0 +1,188 @@
+//! Docker on this node. The only place that names bollard.
+//!
+//! Ordinary calls go through bollard's types. Reading a container's configuration and creating
+//! one out of it go through [`raw`], so that no field is lost which bollard does not know yet.
+
+pub mod obstacles;
+pub mod observe;
+mod ports;
+mod raw;
+pub mod specification;
+
+pub use obstacles::obstacles;
+pub use ports::port_is_free;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::ClientVersion;
+use bollard::errors::Error;
+use bollard::models::{ContainerUpdateBody, RestartPolicy};
+use bollard::query_parameters::{
+    InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
+};
+use serde_json::Value;
+
+/// The API of Docker 25, the oldest that Docker 29 still speaks.
+const API: ClientVersion = ClientVersion { major_version: 1, minor_version: 44 };
+
+/// How long Docker may take for what does not depend on a container's size.
+const ORDINARY: Duration = Duration::from_secs(60);
+
+/// Docker waits in `start` for as long as the images travel; the engine has its own deadlines for that.
+const LONGEST_START: Duration = Duration::from_secs(6 * 3600);
+
+/// Docker did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DockerError {
+    /// There is no such container, image or network.
+    #[error("{0}")]
+    NotFound(String),
+    /// Docker answered and said no.
+    #[error("{message}")]
+    Said {
+        /// The HTTP status.
+        status: u16,
+        /// Docker's words.
+        message: String,
+    },
+    /// Docker could not be asked.
+    #[error("Docker does not answer ({0}); is dockerd running?")]
+    Unreachable(String),
+}
+
+impl DockerError {
+    fn of_status(status: u16, message: String) -> DockerError {
+        if status == 404 { DockerError::NotFound(message) } else { DockerError::Said { status, message } }
+    }
+}
+
+impl From<Error> for DockerError {
+    fn from(error: Error) -> DockerError {
+        match error {
+            Error::DockerResponseServerError { status_code, message } => DockerError::of_status(status_code, message),
+            other => DockerError::Unreachable(other.to_string()),
+        }
+    }
+}
+
+/// `None` in place of "there is no such thing".
+fn found<T>(result: Result<T, DockerError>) -> Result<Option<T>, DockerError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(DockerError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The daemon of this node.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    client: bollard::Docker,
+    starter: bollard::Docker,
+    socket: PathBuf,
+}
+
+impl Docker {
+    /// Prepares to talk to the daemon behind this socket. Connects with the first request, not here.
+    pub fn new(socket: &Path) -> Result<Docker, DockerError> {
+        let connect = |timeout: Duration| {
+            let path = socket.to_string_lossy();
+            bollard::Docker::connect_with_unix(&path, timeout.as_secs(), &API).map_err(DockerError::from)
+        };
+        Ok(Docker { client: connect(ORDINARY)?, starter: connect(LONGEST_START)?, socket: socket.to_owned() })
+    }
+
+    /// Bollard's client, for `observe`.
+    pub(crate) fn client(&self) -> &bollard::Docker {
+        &self.client
+    }
+
+    /// `docker inspect`, every field of it. `None` where there is no such container.
+    pub async fn inspect(&self, container: &str) -> Result<Option<Value>, DockerError> {
+        let path = format!("/containers/{}/json", raw::escape(container));
+        found(raw::request(&self.socket, "GET", &path, None, ORDINARY).await)
+    }
+
+    /// Creates a container from a raw configuration and returns its id.
+    pub async fn create(&self, name: &str, body: &Value) -> Result<String, DockerError> {
+        let path = format!("/containers/create?name={}", raw::escape(name));
+        let created = raw::request(&self.socket, "POST", &path, Some(body), ORDINARY).await?;
+        let id = created.get("Id").and_then(Value::as_str);
+        id.map(str::to_owned)
+            .ok_or_else(|| DockerError::Said { status: 200, message: "Docker created a container without an id".into() })
+    }
+
+    /// Starts a container; returns when it is up, however long that takes.
+    pub async fn start(&self, container: &str) -> Result<(), DockerError> {
+        Ok(self.starter.start_container(container, None::<StartContainerOptions>).await?)
+    }
+
+    /// Freezes every task.
+    pub async fn pause(&self, container: &str) -> Result<(), DockerError> {
+        Ok(self.client.pause_container(container).await?)
+    }
+
+    /// Thaws every task.
+    pub async fn unpause(&self, container: &str) -> Result<(), DockerError> {
+        Ok(self.client.unpause_container(container).await?)
+    }
+
+    /// Kills and removes. A container that is gone, or that is just being removed, is no error.
+    pub async fn remove(&self, container: &str) -> Result<(), DockerError> {
+        let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
+        match found(self.client.remove_container(container, Some(options)).await.map_err(DockerError::from)) {
+            Err(DockerError::Said { status: 409, message }) if message.contains("already in progress") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Sets the restart policy, given as in `inspect`'s `HostConfig.RestartPolicy`.
+    pub async fn set_restart_policy(&self, container: &str, policy: &Value) -> Result<(), DockerError> {
+        let policy: RestartPolicy = serde_json::from_value(policy.clone())
+            .map_err(|error| DockerError::Said { status: 400, message: format!("restart policy {policy}: {error}") })?;
+        let body = ContainerUpdateBody { restart_policy: Some(policy), ..Default::default() };
+        Ok(self.client.update_container(container, body).await?)
+    }
+
+    /// The paths that differ from the image.
+    pub async fn changed_files(&self, container: &str) -> Result<Vec<String>, DockerError> {
+        let changes = self.client.container_changes(container).await?;
+        Ok(changes.unwrap_or_default().into_iter().map(|change| change.path).collect())
+    }
+
+    /// The id behind an image's name or id.
+    pub async fn image_id(&self, image: &str) -> Result<Option<String>, DockerError> {
+        let image = found(self.client.inspect_image(image).await.map_err(DockerError::from))?;
+        Ok(image.and_then(|image| image.id))
+    }
+
+    /// Where the json-file driver keeps a container's log. Docker itself says so only after the first start.
+    pub async fn log_file(&self, container: &str) -> Result<PathBuf, DockerError> {
+        let root = self.client.info().await?.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".into());
+        Ok(Path::new(&root).join("containers").join(container).join(format!("{container}-json.log")))
+    }
+
+    /// Whether there is a network of this name.
+    pub async fn has_network(&self, name: &str) -> Result<bool, DockerError> {
+        let answer = self.client.inspect_network(name, None::<InspectNetworkOptions>).await;
+        Ok(found(answer.map_err(DockerError::from))?.is_some())
+    }
+
+    /// Published ports of all running containers: port, protocol and the container's name.
+    pub async fn published_ports(&self) -> Result<Vec<(u16, String, String)>, DockerError> {
+        let containers = self.client.list_containers(None::<ListContainersOptions>).await?;
+        let mut published = Vec::new();
+        for container in containers {
+            let name = container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned());
+            for port in container.ports.unwrap_or_default() {
+                let protocol = port.typ.map(|typ| typ.to_string()).unwrap_or_else(|| "tcp".into());
+                if let Some(public) = port.public_port {
+                    published.push((public, protocol, name.clone().unwrap_or_default()));
+                }
+            }
+        }
+        Ok(published)
+    }
+}
+

@@ -1,0 +1,189 @@
+//! What stands in the way of moving a container, read out of `docker inspect`.
+//!
+//! Each obstacle is a whole sentence for people. All of them are reported at once, so that nobody
+//! has to remove one to learn of the next.
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// The runtimes whose containers can be dumped: runc under its usual names, and our own.
+const RUNTIMES: &[&str] = &["", "runc", "io.containerd.runc.v2", "fog"];
+
+/// Everything in the container's configuration and state that rules out moving it; empty when nothing does.
+/// Takes `docker inspect` as raw JSON or as bollard's type.
+pub fn obstacles(inspect: &impl Serialize) -> Vec<String> {
+    let mut found = Vec::new();
+    match serde_json::to_value(inspect) {
+        Ok(inspect) => {
+            state(&inspect, &mut found);
+            configuration(&inspect, &mut found);
+            mounts(&inspect, &mut found);
+        }
+        Err(error) => found.push(format!("Its configuration cannot be read ({error}).")),
+    }
+    found
+}
+
+fn state(inspect: &Value, found: &mut Vec<String>) {
+    if flag(inspect, "/State/Restarting") {
+        found.push("Docker is just restarting the container.".into());
+    } else if flag(inspect, "/State/Paused") {
+        found.push("The container is paused; unpause it first.".into());
+    } else if !flag(inspect, "/State/Running") {
+        let status = text(inspect, "/State/Status");
+        found.push(format!("The container is not running but {}.", if status.is_empty() { "stopped" } else { status }));
+    }
+    // A health check is an exec too; it is over before long.
+    let checked = list(inspect, "/Config/Healthcheck/Test").first().is_some_and(|kind| *kind != "NONE");
+    let execs = list(inspect, "/ExecIDs").len();
+    if execs > 0 && !checked {
+        found.push(format!("{execs} `docker exec` session(s) run in the container; end them first."));
+    }
+}
+
+fn configuration(inspect: &Value, found: &mut Vec<String>) {
+    if flag(inspect, "/Config/Tty") {
+        found.push("The container has a TTY; create it without --tty.".into());
+    }
+    if flag(inspect, "/Config/OpenStdin") {
+        found.push("The container's standard input is held open; create it without --interactive.".into());
+    }
+    if flag(inspect, "/HostConfig/Privileged") {
+        found.push("The container is privileged; create it without --privileged.".into());
+    }
+    for (pointer, what, option) in [
+        ("/HostConfig/NetworkMode", "network", "--network"),
+        ("/HostConfig/PidMode", "process", "--pid"),
+        ("/HostConfig/IpcMode", "IPC", "--ipc"),
+        ("/HostConfig/UTSMode", "UTS", "--uts"),
+    ] {
+        let mode = text(inspect, pointer);
+        if mode == "host" {
+            found.push(format!("The container uses the host's {what} namespace; create it without {option} host."));
+        } else if mode.starts_with("container:") {
+            found.push(format!("The container shares the {what} namespace of another one ({option} {mode})."));
+        }
+    }
+    for device in list_of_objects(inspect, "/HostConfig/Devices") {
+        let path = device.get("PathOnHost").and_then(Value::as_str).unwrap_or("?");
+        found.push(format!("The container has the device {path}."));
+    }
+    if !list_of_objects(inspect, "/HostConfig/DeviceRequests").is_empty() {
+        found.push("The container has a GPU or another requested device.".into());
+    }
+    let runtime = text(inspect, "/HostConfig/Runtime");
+    if !RUNTIMES.contains(&runtime) {
+        found.push(format!("The container runs under the runtime {runtime}; only runc's containers can be moved."));
+    }
+}
+
+fn mounts(inspect: &Value, found: &mut Vec<String>) {
+    for mount in list_of_objects(inspect, "/Mounts") {
+        let word = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or("?");
+        match word("Type") {
+            "tmpfs" => {}
+            "volume" => found.push(format!(
+                "The volume {} is mounted at {}; volumes are not moved yet.",
+                word("Name"),
+                word("Destination")
+            )),
+            "bind" => found.push(format!(
+                "{} of the host is mounted at {}; bind mounts are not moved yet.",
+                word("Source"),
+                word("Destination")
+            )),
+            other => found.push(format!("The mount at {} is of the kind {other}, which is not moved.", word("Destination"))),
+        }
+    }
+}
+
+/// The sentence for files that differ from the image; `None` when there are none.
+pub fn changed_files(paths: &[String]) -> Option<String> {
+    let (first, rest) = paths.split_first()?;
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    Some(format!("Files in the container differ from its image ({first}{more}); changed files are not moved yet."))
+}
+
+fn flag(inspect: &Value, pointer: &str) -> bool {
+    inspect.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn text<'a>(inspect: &'a Value, pointer: &str) -> &'a str {
+    inspect.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(inspect: &'a Value, pointer: &str) -> Vec<&'a str> {
+    inspect.pointer(pointer).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn list_of_objects<'a>(inspect: &'a Value, pointer: &str) -> &'a [Value] {
+    inspect.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plain() -> Value {
+        json!({
+            "State": {"Status": "running", "Running": true, "Paused": false, "Restarting": false},
+            "Config": {"Tty": false, "OpenStdin": false},
+            "HostConfig": {"NetworkMode": "bridge", "PidMode": "", "IpcMode": "private", "UTSMode": "",
+                "Privileged": false, "Devices": [], "DeviceRequests": null, "Runtime": "runc"},
+            "Mounts": [], "ExecIDs": null,
+        })
+    }
+
+    #[test]
+    fn nothing_stands_in_the_way_of_a_plain_container() {
+        assert_eq!(obstacles(&plain()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_obstacle_is_named_at_once() {
+        let mut inspect = plain();
+        inspect["State"] = json!({"Status": "exited", "Running": false});
+        inspect["Config"] = json!({"Tty": true, "OpenStdin": true});
+        inspect["HostConfig"] = json!({"NetworkMode": "host", "PidMode": "host", "IpcMode": "container:abc",
+            "UTSMode": "host", "Privileged": true, "Devices": [{"PathOnHost": "/dev/fuse"}],
+            "DeviceRequests": [{"Driver": "nvidia"}], "Runtime": "runsc"});
+        inspect["Mounts"] = json!([
+            {"Type": "volume", "Name": "data", "Destination": "/data"},
+            {"Type": "bind", "Source": "/srv", "Destination": "/srv"},
+            {"Type": "tmpfs", "Destination": "/scratch"},
+        ]);
+        inspect["ExecIDs"] = json!(["a"]);
+        let found = obstacles(&inspect);
+        let words = ["exited", "exec", "TTY", "standard input", "privileged", "network", "process", "IPC", "UTS"];
+        for word in words.into_iter().chain(["/dev/fuse", "GPU", "runsc", "volume data", "/srv of the host"]) {
+            assert!(found.iter().any(|obstacle| obstacle.contains(word)), "{word}: {found:#?}");
+        }
+        assert_eq!(found.len(), 14);
+    }
+
+    #[test]
+    fn paused_and_restarting_are_told_apart() {
+        let mut inspect = plain();
+        inspect["State"]["Paused"] = json!(true);
+        assert!(obstacles(&inspect)[0].contains("paused"));
+        inspect["State"]["Restarting"] = json!(true);
+        assert!(obstacles(&inspect)[0].contains("restarting"));
+    }
+
+    #[test]
+    fn a_health_check_is_no_session() {
+        let mut inspect = plain();
+        inspect["ExecIDs"] = json!(["a"]);
+        inspect["Config"]["Healthcheck"] = json!({"Test": ["CMD", "true"]});
+        assert!(obstacles(&inspect).is_empty());
+    }
+
+    #[test]
+    fn changed_files_are_counted() {
+        assert_eq!(changed_files(&[]), None);
+        assert!(changed_files(&["/a".into()]).is_some_and(|text| text.contains("(/a)")));
+        assert!(changed_files(&["/a".into(), "/b".into()]).is_some_and(|text| text.contains("and 1 more")));
+    }
+}

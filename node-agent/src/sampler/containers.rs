@@ -1,0 +1,123 @@
+//! Containers: which there are and what each uses.
+//!
+//! Docker is asked for the list at every sample and for the details only when they may have
+//! changed. What a container uses is read from its own cgroup, which costs two small files instead
+//! of a round trip through the daemon.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use fog_api::agent::WorkloadSample;
+use fog_api::workload::WorkloadState;
+
+use super::cgroup::{Cgroups, Membership};
+use super::cpu::CpuCounter;
+use crate::runtime::observe::{Details, Listed, Usage};
+use crate::runtime::{Docker, DockerError};
+
+/// Limits, restart policy and the like can change without the state changing.
+const DETAILS_LAST: Duration = Duration::from_secs(10);
+
+/// Follows the node's containers from sample to sample.
+#[derive(Debug)]
+pub(super) struct ContainerMeter {
+    docker: Docker,
+    known: HashMap<String, Known>,
+    away: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: WorkloadState,
+    details: Details,
+    membership: Option<Membership>,
+    learned: Instant,
+    cpu: CpuCounter,
+}
+
+impl ContainerMeter {
+    /// A meter that asks this daemon.
+    pub(super) fn new(docker: Docker) -> Self {
+        Self { docker, known: HashMap::new(), away: false }
+    }
+
+    /// The containers as they are now; `None` when Docker does not answer.
+    pub(super) async fn read(&mut self, cgroups: &Cgroups) -> Option<Vec<WorkloadSample>> {
+        match self.try_read(cgroups).await {
+            Ok(workloads) => {
+                if std::mem::replace(&mut self.away, false) {
+                    tracing::info!("Docker answers again");
+                }
+                Some(workloads)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.away, true) {
+                    tracing::warn!(%error, "no containers can be reported until Docker answers");
+                }
+                None
+            }
+        }
+    }
+
+    async fn try_read(&mut self, cgroups: &Cgroups) -> Result<Vec<WorkloadSample>, DockerError> {
+        let listed = self.docker.list().await?;
+        self.known.retain(|id, _| listed.iter().any(|container| container.id == *id));
+        let mut workloads = Vec::with_capacity(listed.len());
+        for container in &listed {
+            if let Some(sample) = self.measure(container, cgroups).await? {
+                workloads.push(sample);
+            }
+        }
+        workloads.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(workloads)
+    }
+
+    /// `None` if the container ended since it was listed.
+    async fn measure(&mut self, container: &Listed, cgroups: &Cgroups) -> Result<Option<WorkloadSample>, DockerError> {
+        let Some(known) = recall(&mut self.known, &self.docker, container).await? else { return Ok(None) };
+        let from_files = known.membership.as_ref().and_then(|group| of_cgroup(cgroups, group));
+        let usage = match from_files {
+            Some(usage) => Some(usage),
+            None => self.docker.usage(&container.id).await?,
+        };
+        let Some(usage) = usage else { return Ok(None) };
+        let details = &known.details;
+        Ok(Some(WorkloadSample {
+            name: container.name.clone(),
+            container: container.id.clone(),
+            image: details.image.clone(),
+            state: container.state,
+            cpus: known.cpu.advance(Instant::now(), usage.cpu).unwrap_or(0.0),
+            memory_bytes: usage.memory_bytes,
+            cpus_limit: details.cpus_limit,
+            memory_limit_bytes: details.memory_limit_bytes,
+            labels: details.labels.clone(),
+            obstacles: details.obstacles.clone(),
+        }))
+    }
+}
+
+/// What is known of a container, asking Docker if that may be out of date.
+async fn recall<'a>(
+    known: &'a mut HashMap<String, Known>,
+    docker: &Docker,
+    container: &Listed,
+) -> Result<Option<&'a mut Known>, DockerError> {
+    let current = |known: &Known| known.state == container.state && known.learned.elapsed() < DETAILS_LAST;
+    if !known.get(&container.id).is_some_and(current) {
+        let Some(details) = docker.details(&container.id).await? else { return Ok(None) };
+        let membership = details.pid.and_then(|pid| {
+            Membership::parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+        });
+        let cpu = known.remove(&container.id).map(|before| before.cpu).unwrap_or_default();
+        let learned = Known { state: container.state, details, membership, learned: Instant::now(), cpu };
+        known.insert(container.id.clone(), learned);
+    }
+    Ok(known.get_mut(&container.id))
+}
+
+fn of_cgroup(cgroups: &Cgroups, group: &Membership) -> Option<Usage> {
+    let cpu = cgroups.cpu_usage(group)?;
+    let memory_bytes = cgroups.memory_used(group).unwrap_or_else(|| cgroups.resident_private(group));
+    Some(Usage { cpu, memory_bytes })
+}

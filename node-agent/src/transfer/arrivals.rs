@@ -1,0 +1,137 @@
+//! Which streams are expected here, and the listener that takes them in.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::incoming;
+use super::seal::TicketKey;
+
+/// Connections that may be in their handshake at once. Strangers beyond that wait in the kernel's queue, at
+/// most as long as a handshake may take.
+const HANDSHAKES: usize = 64;
+
+/// How far an expected stream has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Arrival {
+    /// The source has not connected yet.
+    Awaited,
+    /// The source is connected; the container's log is coming.
+    Connected,
+    /// The log is complete; so many bytes of images of so many announced have come.
+    Streaming {
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes in all, once the source knows.
+        announced: Option<u64>,
+    },
+    /// Everything is there and verified.
+    Complete(Received),
+    /// It broke. No other connection will be taken.
+    Broken(String),
+}
+
+/// What came in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Received {
+    /// Content of all files.
+    pub bytes: u64,
+    /// From the first byte of the images to the last.
+    pub took: Duration,
+}
+
+/// One expected stream.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) ticket: TicketKey,
+    pub(super) folder: PathBuf,
+    pub(super) peer: String,
+    pub(super) arrival: watch::Sender<Arrival>,
+    pub(super) cancel: CancellationToken,
+    taken: AtomicBool,
+}
+
+impl Slot {
+    /// True for the first who asks.
+    pub(super) fn take(&self) -> bool {
+        !self.taken.swap(true, Ordering::SeqCst)
+    }
+}
+
+/// The streams that are expected here.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    slots: Mutex<HashMap<Uuid, Arc<Slot>>>,
+    pub(super) bandwidth: Arc<super::Bandwidth>,
+}
+
+impl Arrivals {
+    /// Nothing is expected yet.
+    pub fn new(bandwidth: Arc<super::Bandwidth>) -> Arrivals {
+        Arrivals { slots: Mutex::default(), bandwidth }
+    }
+
+    /// Expects a stream whose files go into `folder`, one folder a [`super::Kind`].
+    pub fn expect(&self, migration: Uuid, ticket: TicketKey, folder: &Path, peer: &str) {
+        let slot = Slot {
+            ticket,
+            folder: folder.to_owned(),
+            peer: peer.to_owned(),
+            arrival: watch::Sender::new(Arrival::Awaited),
+            cancel: CancellationToken::new(),
+            taken: AtomicBool::new(false),
+        };
+        if let Some(old) = self.lock().insert(migration, Arc::new(slot)) {
+            old.cancel.cancel();
+        }
+    }
+
+    /// How the stream is doing; `None` when none is expected.
+    pub fn watch(&self, migration: Uuid) -> Option<watch::Receiver<Arrival>> {
+        self.slot(migration).map(|slot| slot.arrival.subscribe())
+    }
+
+    /// Expects it no longer; a connection is cut.
+    pub fn forget(&self, migration: Uuid) {
+        if let Some(slot) = self.lock().remove(&migration) {
+            slot.cancel.cancel();
+        }
+    }
+
+    pub(super) fn slot(&self, migration: Uuid) -> Option<Arc<Slot>> {
+        self.lock().get(&migration).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes connections for ever. Each has its own task: a slow one delays nobody.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        loop {
+            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, address)) => {
+                    let arrivals = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        if let Err(error) = incoming::serve(&arrivals, stream, permit).await {
+                            tracing::warn!(%address, %error, "a transfer connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a transfer connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}

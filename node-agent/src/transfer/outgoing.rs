@@ -1,0 +1,134 @@
+//! One stream at the source.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::handshake::{self, greet};
+use super::link::{FrameReader, FrameWriter};
+use super::seal::{End, TicketKey};
+use super::wire::{Frame, Kind};
+use super::{CHUNK, IDLE, TransferError};
+
+/// What the kernel still holds back for a slow link when we are done; a dead one ends earlier, by TCP's user timeout.
+const LAST_WORD: Duration = Duration::from_secs(120);
+
+/// A connection that both ends have proven to be the right one.
+pub struct Outgoing {
+    reader: FrameReader<OwnedReadHalf>,
+    writer: FrameWriter<OwnedWriteHalf>,
+    files: u32,
+    bytes: u64,
+}
+
+impl Outgoing {
+    /// Connects and proves the ticket.
+    pub async fn connect(address: &str, migration: Uuid, ticket: TicketKey) -> Result<Outgoing, TransferError> {
+        let connect = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let user_timeout = u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX);
+            sockopt::set_tcp_user_timeout(&stream, user_timeout).map_err(std::io::Error::from)?;
+            let session = greet(&mut stream, migration, ticket).await?;
+            Ok::<_, TransferError>((stream, session))
+        };
+        let late = |_| TransferError::Handshake("did not answer in time");
+        let (stream, session) = timeout(handshake::DEADLINE, connect).await.map_err(late)??;
+        let (reader, writer) = stream.into_split();
+        Ok(Outgoing {
+            reader: FrameReader::new(reader, session.seal(End::Destination)),
+            writer: FrameWriter::new(writer, session.seal(End::Source)),
+            files: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Bytes that went over the network so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.writer.sent
+    }
+
+    /// Content sent so far.
+    pub fn content_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Says that this end lives.
+    pub async fn alive(&mut self) -> Result<(), TransferError> {
+        self.write(&Frame::Alive).await
+    }
+
+    /// Says that the container's log is complete up to now.
+    pub async fn end_history(&mut self) -> Result<(), TransferError> {
+        self.write(&Frame::EndOfHistory).await
+    }
+
+    /// Says how much is to come.
+    pub async fn announce(&mut self, bytes: u64) -> Result<(), TransferError> {
+        self.write(&Frame::Announce { bytes }).await
+    }
+
+    /// Sends a file; `sent` hears of every chunk.
+    pub async fn send_file(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        path: &Path,
+        sent: impl FnMut(u64),
+    ) -> Result<(), TransferError> {
+        let file = tokio::fs::File::open(path).await.map_err(|error| unreadable(name, &error))?;
+        self.send(kind, name, file, sent).await
+    }
+
+    /// Sends content from anywhere as a file.
+    pub async fn send<R: AsyncRead + Unpin>(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        mut content: R,
+        mut sent: impl FnMut(u64),
+    ) -> Result<(), TransferError> {
+        self.write(&Frame::File { kind, name }).await?;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let count = content.read(&mut chunk).await.map_err(|error| unreadable(name, &error))?;
+            if count == 0 {
+                break;
+            }
+            self.write(&Frame::Data(&chunk[..count])).await?;
+            self.bytes += count as u64;
+            sent(count as u64);
+        }
+        self.files += 1;
+        self.write(&Frame::EndOfFile).await
+    }
+
+    /// Ends the stream and waits until the destination says that it has verified all of it.
+    pub async fn finish(&mut self) -> Result<(), TransferError> {
+        self.write(&Frame::Finish { files: self.files, bytes: self.bytes }).await?;
+        match self.reader.read(LAST_WORD).await? {
+            Frame::Received { files, bytes } if (files, bytes) == (self.files, self.bytes) => Ok(()),
+            Frame::Rejected(reason) => Err(TransferError::Rejected(reason.to_owned())),
+            _ => Err(TransferError::Damaged("the destination acknowledged something else")),
+        }
+    }
+
+    /// When a write fails, the destination may have said why.
+    async fn write(&mut self, frame: &Frame<'_>) -> Result<(), TransferError> {
+        let Err(error) = self.writer.write(frame).await else { return Ok(()) };
+        match self.reader.read(Duration::from_secs(1)).await {
+            Ok(Frame::Rejected(reason)) => Err(TransferError::Rejected(reason.to_owned())),
+            _ => Err(error),
+        }
+    }
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> TransferError {
+    TransferError::File(format!("{name} cannot be read: {error}"))
+}

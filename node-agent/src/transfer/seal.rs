@@ -1,0 +1,121 @@
+//! Keys out of a ticket, and the tag that seals each frame.
+
+use blake3::{Hash, Hasher};
+use fog_api::agent::Ticket;
+use uuid::Uuid;
+
+/// Random bytes that each end adds, so that no two connections share a key.
+pub(super) type Nonce = [u8; 32];
+
+/// Length of a frame's tag.
+pub(super) const TAG: usize = blake3::OUT_LEN;
+
+/// A migration's secret, decoded. Does not show itself.
+#[derive(Clone)]
+pub struct TicketKey([u8; 32]);
+
+impl std::fmt::Debug for TicketKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TicketKey(secret)")
+    }
+}
+
+impl TicketKey {
+    /// Decodes 32 bytes in hexadecimal.
+    pub fn decode(ticket: &Ticket) -> Option<TicketKey> {
+        Hash::from_hex(ticket.0.as_bytes()).ok().map(|hash| TicketKey(*hash.as_bytes()))
+    }
+}
+
+/// What both ends of one connection know.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) ticket: TicketKey,
+    pub(super) migration: Uuid,
+    pub(super) source: Nonce,
+    pub(super) destination: Nonce,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+impl Session {
+    /// What only somebody with the ticket can say.
+    pub(super) fn proof(&self, end: End) -> Hash {
+        self.derive(match end {
+            End::Source => "fogshift 2026 transfer proof of the source",
+            End::Destination => "fogshift 2026 transfer proof of the destination",
+        })
+    }
+
+    /// The seal for what this end says.
+    pub(super) fn seal(&self, end: End) -> Seal {
+        let key = self.derive(match end {
+            End::Source => "fogshift 2026 transfer frames of the source",
+            End::Destination => "fogshift 2026 transfer frames of the destination",
+        });
+        Seal { key: *key.as_bytes(), count: 0 }
+    }
+
+    fn derive(&self, context: &str) -> Hash {
+        let mut hasher = Hasher::new_derive_key(context);
+        hasher.update(&self.ticket.0).update(self.migration.as_bytes()).update(&self.source).update(&self.destination);
+        hasher.finalize()
+    }
+}
+
+/// Tags one direction's frames in their order: dropped, repeated or swapped frames do not match.
+pub(super) struct Seal {
+    key: [u8; 32],
+    count: u64,
+}
+
+impl Seal {
+    /// The next frame's tag.
+    pub(super) fn tag(&mut self, body: &[u8]) -> Hash {
+        let mut hasher = Hasher::new_keyed(&self.key);
+        hasher.update(&self.count.to_be_bytes()).update(body);
+        self.count += 1;
+        hasher.finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(ticket: u8) -> Session {
+        let ticket = TicketKey([ticket; 32]);
+        Session { ticket, migration: Uuid::nil(), source: [1; 32], destination: [2; 32] }
+    }
+
+    #[test]
+    fn a_ticket_is_64_hexadecimal_digits() {
+        assert!(TicketKey::decode(&Ticket("ab".repeat(32))).is_some());
+        assert!(TicketKey::decode(&Ticket("ab".repeat(31))).is_none());
+        assert!(TicketKey::decode(&Ticket("zz".repeat(32))).is_none());
+    }
+
+    #[test]
+    fn everything_in_the_session_changes_the_proof() {
+        let plain = session(1);
+        let mut other_nonce = session(1);
+        other_nonce.destination[0] = 9;
+        assert_ne!(plain.proof(End::Source), session(2).proof(End::Source));
+        assert_ne!(plain.proof(End::Source), other_nonce.proof(End::Source));
+        assert_ne!(plain.proof(End::Source), plain.proof(End::Destination));
+    }
+
+    #[test]
+    fn the_same_frame_has_another_tag_the_second_time() {
+        let (mut sender, mut receiver) = (session(1).seal(End::Source), session(1).seal(End::Source));
+        let (first, second) = (sender.tag(b"frame"), sender.tag(b"frame"));
+        assert_ne!(first, second);
+        assert_eq!(receiver.tag(b"frame"), first);
+        assert_eq!(receiver.tag(b"frame"), second);
+    }
+}
