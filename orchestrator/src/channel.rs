@@ -24,16 +24,13 @@ const SEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// `GET /v1/agents/channel`
 pub async fn upgrade(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
-        .max_message_size(LARGEST_MESSAGE)
-        .max_frame_size(LARGEST_MESSAGE)
-        .on_upgrade(move |socket| async move {
-            let shutdown = app.shutdown.clone();
-            tokio::select! {
-                () = serve(app, socket) => {}
-                () = shutdown.cancelled() => {}
-            }
-        })
+    upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE).on_upgrade(move |socket| async move {
+        let shutdown = app.shutdown.clone();
+        tokio::select! {
+            () = serve(app, socket) => {}
+            () = shutdown.cancelled() => {}
+        }
+    })
 }
 
 async fn serve(app: App, mut socket: WebSocket) {

@@ -183,8 +183,11 @@ impl Driver {
             Input::Answer { node, answer } => self.answer(&node, answer).await,
             Input::Progress(progress) => {
                 self.active = Instant::now();
-                self.migration.record.progress =
-                    Some(StageProgress { stage: progress.stage, bytes: progress.bytes, bytes_total: progress.bytes_total });
+                self.migration.record.progress = Some(StageProgress {
+                    stage: progress.stage,
+                    bytes: progress.bytes,
+                    bytes_total: progress.bytes_total,
+                });
                 self.tell();
             }
             Input::Cancel { by } => self.happened(Event::Cancelled { by }).await,
@@ -193,7 +196,10 @@ impl Driver {
 
     async fn answer(&mut self, node: &str, answer: Answer) {
         let step = record::answered_step(answer.key.step);
-        if answer.key.epoch != self.epoch(step) || node != self.node(step.role()) || !self.migration.state.outstanding.contains(&step) {
+        if answer.key.epoch != self.epoch(step)
+            || node != self.node(step.role())
+            || !self.migration.state.outstanding.contains(&step)
+        {
             return;
         }
         self.active = Instant::now();
@@ -270,7 +276,9 @@ impl Driver {
         loop {
             match self.app.store.save_migration(&self.migration, clock::now()).await {
                 Ok(()) => return,
-                Err(error) => tracing::error!(migration = %self.migration.record.id, "cannot store the migration, it waits: {error}"),
+                Err(error) => {
+                    tracing::error!(migration = %self.migration.record.id, "cannot store the migration, it waits: {error}")
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
@@ -285,8 +293,12 @@ impl Driver {
             self.app.fleet().ended(record);
             let downtime_ms = record.downtime_ms;
             match &record.cause {
-                None => tracing::info!(migration = %record.id, workload = record.workload, downtime_ms, "{}", record.phase),
-                Some(cause) => tracing::warn!(migration = %record.id, workload = record.workload, "{}: {}", record.phase, cause.message),
+                None => {
+                    tracing::info!(migration = %record.id, workload = record.workload, downtime_ms, "{}", record.phase)
+                }
+                Some(cause) => {
+                    tracing::warn!(migration = %record.id, workload = record.workload, "{}: {}", record.phase, cause.message)
+                }
             }
         }
         self.tell();
@@ -385,12 +397,8 @@ impl Driver {
             tracing::error!(migration = %record.id, step = ?step, "the step cannot be ordered: its specification or ticket is missing");
             return;
         };
-        let command = AgentCommand {
-            migration: record.id,
-            workload: record.workload.clone(),
-            epoch: self.epoch(step),
-            order,
-        };
+        let command =
+            AgentCommand { migration: record.id, workload: record.workload.clone(), epoch: self.epoch(step), order };
         let node = self.node(step.role());
         if !self.app.agents.send(node, ToAgent::Command(command)) {
             tracing::info!(migration = %record.id, node, step = ?step, "waiting for the agent");

@@ -69,7 +69,9 @@ async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, Strin
         return;
     }
     match begin(app, migrate, AskedBy::Policy).await {
-        Ok(id) => tracing::info!(migration = %id, workload = %migrate.workload, from = %migrate.from, to = %migrate.to, "{}", migrate.reason),
+        Ok(id) => {
+            tracing::info!(migration = %id, workload = %migrate.workload, from = %migrate.from, to = %migrate.to, "{}", migrate.reason)
+        }
         Err(error) => tracing::warn!(workload = %migrate.workload, "the migration was not begun: {error}"),
     }
 }

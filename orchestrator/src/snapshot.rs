@@ -18,7 +18,9 @@ pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot 
         .nodes
         .iter()
         .filter(|(name, _)| known(name))
-        .flat_map(|(name, view)| view.latest.iter().flat_map(move |sample| sample.links.iter().map(move |link| (name, link))))
+        .flat_map(|(name, view)| {
+            view.latest.iter().flat_map(move |sample| sample.links.iter().map(move |link| (name, link)))
+        })
         .filter(|(_, link)| known(&link.to))
         .filter_map(|(from, link)| {
             Some(model::Link {
@@ -31,12 +33,18 @@ pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot 
             })
         })
         .collect();
-    let workloads =
-        fleet.workloads.iter().filter(|(_, view)| known(&view.node)).filter_map(|(name, view)| core_workload(fleet, name, view, now)).collect();
+    let workloads = fleet
+        .workloads
+        .iter()
+        .filter(|(_, view)| known(&view.node))
+        .filter_map(|(name, view)| core_workload(fleet, name, view, now))
+        .collect();
     let in_flight = fleet
         .moving
         .iter()
-        .filter(|(name, moving)| fleet.workloads.contains_key(*name) && known(&moving.source) && known(&moving.destination))
+        .filter(|(name, moving)| {
+            fleet.workloads.contains_key(*name) && known(&moving.source) && known(&moving.destination)
+        })
         .filter_map(|(name, moving)| {
             Some(model::InFlight {
                 workload: model::WorkloadName::new(name.clone()).ok()?,
@@ -115,7 +123,8 @@ fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp)
         labels: sample.labels.clone(),
         group: label("group").map(str::to_owned),
         moved_at: row.and_then(|row| row.moved_at),
-        moves_24h: history.map_or(0, |h| h.moves.iter().filter(|at| **at > day_ago).count().try_into().unwrap_or(u32::MAX)),
+        moves_24h: history
+            .map_or(0, |h| h.moves.iter().filter(|at| **at > day_ago).count().try_into().unwrap_or(u32::MAX)),
         last_from: row.and_then(|row| row.moved_from.clone()).and_then(|from| model::NodeName::new(from).ok()),
         failed_at: history.and_then(|h| h.failed_at),
         failures: history.map_or(0, |h| h.failures),

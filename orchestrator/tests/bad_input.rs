@@ -67,7 +67,8 @@ async fn what_is_no_json_is_a_problem_and_no_page() {
 #[tokio::test]
 async fn a_body_of_100_mb_is_refused_and_the_client_reads_why() {
     let orchestrator = Orchestrator::start().await;
-    let request = orchestrator.http.post(format!("{}/v1/migrations", orchestrator.url)).bearer_auth(&orchestrator.token);
+    let request =
+        orchestrator.http.post(format!("{}/v1/migrations", orchestrator.url)).bearer_auth(&orchestrator.token);
     let response = request.body(vec![b' '; 100_000_000]).send().await.unwrap();
     assert_eq!(response.status(), 413);
     let problem: Value = response.json().await.unwrap();
@@ -88,7 +89,10 @@ async fn without_the_token_nothing_is_written_and_no_agent_let_in() {
     ];
     for request in requests {
         let response = request.send().await.unwrap();
-        assert_eq!((response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()),
+            (401, "Bearer")
+        );
         let problem: Value = response.json().await.unwrap();
         assert_eq!(kind(&problem), "unauthorised");
     }

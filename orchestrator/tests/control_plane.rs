@@ -123,15 +123,7 @@ async fn a_migration_can_be_cancelled_before_its_commit_and_not_after() {
 
 #[tokio::test]
 async fn killed_at_any_step_the_orchestrator_goes_on_after_its_restart() {
-    let steps = [
-        Step::Inspect,
-        Step::Reserve,
-        Step::Ship,
-        Step::Restore,
-        Step::Resume,
-        Step::Discard,
-        Step::Settle,
-    ];
+    let steps = [Step::Inspect, Step::Reserve, Step::Ship, Step::Restore, Step::Resume, Step::Discard, Step::Settle];
     for step in steps {
         let world = Arc::new(World::default());
         let mut orchestrator = two_nodes(&world).await;

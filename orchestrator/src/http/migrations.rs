@@ -60,7 +60,10 @@ pub(super) async fn create(
     Ok((StatusCode::ACCEPTED, [(LOCATION, format!("/v1/migrations/{id}"))], axum::Json(migration)).into_response())
 }
 
-pub(super) async fn cancel(State(app): State<App>, Id(id): Id) -> Result<(StatusCode, axum::Json<Migration>), RouteError> {
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Id(id): Id,
+) -> Result<(StatusCode, axum::Json<Migration>), RouteError> {
     use fog_api::migration::Phase;
     let migration = find(&app, id).await?;
     let in_time = matches!(migration.phase, Phase::Inspecting | Phase::Reserving | Phase::Moving | Phase::RollingBack);

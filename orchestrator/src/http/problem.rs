@@ -79,7 +79,9 @@ impl RouteError {
         let errors = match self {
             RouteError::Malformed { pointer, detail } => field(pointer, detail),
             RouteError::Refused(refusal) => match refusal {
-                Refusal::UnknownWorkload { .. } | Refusal::NotMovable { .. } => field("/workload", &refusal.to_string()),
+                Refusal::UnknownWorkload { .. } | Refusal::NotMovable { .. } => {
+                    field("/workload", &refusal.to_string())
+                }
                 Refusal::UnknownNode { .. } | Refusal::AlreadyThere { .. } | Refusal::Infeasible { .. } => {
                     field("/destination", &refusal.to_string())
                 }
@@ -115,7 +117,9 @@ impl RouteError {
                 Refusal::NoFeasibleDestination { .. } => {
                     (S::CONFLICT, "no-feasible-destination", "No node can take the workload")
                 }
-                Refusal::Strategy(_) => (S::UNPROCESSABLE_ENTITY, "strategy-unavailable", "The strategy is not available"),
+                Refusal::Strategy(_) => {
+                    (S::UNPROCESSABLE_ENTITY, "strategy-unavailable", "The strategy is not available")
+                }
             },
             RouteError::TooLate { .. } => (S::CONFLICT, "too-late", "It is too late to cancel"),
             RouteError::NotBegun(BeginError::Store(StoreError::AlreadyMigrating { .. })) => {

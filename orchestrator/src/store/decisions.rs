@@ -9,15 +9,19 @@ use super::{Store, StoreError, parse};
 impl Store {
     /// One decision.
     pub async fn decision(&self, id: Uuid) -> Result<Option<Decision>, StoreError> {
-        let row =
-            sqlx::query("SELECT body FROM decisions WHERE id = ?").bind(id.to_string()).fetch_optional(&self.readers).await?;
+        let row = sqlx::query("SELECT body FROM decisions WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
         row.map(|row| parse("decisions.body", row.get(0))).transpose()
     }
 
     /// The newest decisions, newest first.
     pub async fn decisions(&self, limit: u32) -> Result<Vec<Decision>, StoreError> {
-        let rows =
-            sqlx::query("SELECT body FROM decisions ORDER BY id DESC LIMIT ?").bind(limit).fetch_all(&self.readers).await?;
+        let rows = sqlx::query("SELECT body FROM decisions ORDER BY id DESC LIMIT ?")
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter().map(|row| parse("decisions.body", row.get(0))).collect()
     }
 }

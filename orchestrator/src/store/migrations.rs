@@ -54,7 +54,11 @@ fn read(row: &SqliteRow) -> Result<StoredMigration, StoreError> {
     })
 }
 
-async fn write(connection: &mut SqliteConnection, migration: &StoredMigration, now: Timestamp) -> Result<(), StoreError> {
+async fn write(
+    connection: &mut SqliteConnection,
+    migration: &StoredMigration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let finished = migration.state.is_finished();
     sqlx::query(
         "UPDATE migrations SET over = ?2, finished = ?3, state = ?4, record = ?5, updated_at_ms = ?6,
@@ -155,22 +159,22 @@ impl Store {
 
     /// The newest migrations, newest first.
     pub async fn migrations(&self, workload: Option<&str>, limit: u32) -> Result<Vec<Record>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT record FROM migrations WHERE ?1 IS NULL OR workload = ?1 ORDER BY id DESC LIMIT ?2",
-        )
-        .bind(workload)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
+        let rows =
+            sqlx::query("SELECT record FROM migrations WHERE ?1 IS NULL OR workload = ?1 ORDER BY id DESC LIMIT ?2")
+                .bind(workload)
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await?;
         rows.iter().map(|row| parse("migrations.record", row.get(0))).collect()
     }
 
     /// Every migration with something left to do, oldest first.
     pub async fn unfinished_migrations(&self) -> Result<Vec<StoredMigration>, StoreError> {
-        let rows =
-            sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM migrations WHERE finished = 0 ORDER BY id")))
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM migrations WHERE finished = 0 ORDER BY id"
+        )))
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter().map(read).collect()
     }
 

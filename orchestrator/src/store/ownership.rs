@@ -23,9 +23,10 @@ pub struct Ownership {
 impl Store {
     /// Every row.
     pub async fn ownerships(&self) -> Result<Vec<Ownership>, StoreError> {
-        let rows = sqlx::query("SELECT workload, owner, epoch, moved_at_ms, moved_from FROM ownership ORDER BY workload")
-            .fetch_all(&self.readers)
-            .await?;
+        let rows =
+            sqlx::query("SELECT workload, owner, epoch, moved_at_ms, moved_from FROM ownership ORDER BY workload")
+                .fetch_all(&self.readers)
+                .await?;
         Ok(rows
             .into_iter()
             .map(|row| Ownership {

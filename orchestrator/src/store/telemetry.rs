@@ -41,10 +41,11 @@ impl Store {
 
     /// Every node.
     pub async fn nodes(&self) -> Result<Vec<StoredNode>, StoreError> {
-        let rows =
-            sqlx::query("SELECT name, agent_version, transfer_address, facts, heartbeat_at_ms FROM nodes ORDER BY name")
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT name, agent_version, transfer_address, facts, heartbeat_at_ms FROM nodes ORDER BY name",
+        )
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter()
             .map(|row| {
                 Ok(StoredNode {
@@ -101,7 +102,8 @@ impl Store {
 
     /// How many samples of a node are kept.
     pub async fn sample_count(&self, node: &str) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT count(*) FROM samples WHERE node = ?").bind(node).fetch_one(&self.readers).await?;
+        let row =
+            sqlx::query("SELECT count(*) FROM samples WHERE node = ?").bind(node).fetch_one(&self.readers).await?;
         Ok(row.get::<i64, _>(0).cast_unsigned())
     }
 

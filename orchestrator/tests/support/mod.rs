@@ -1,5 +1,6 @@
 //! A real orchestrator process with simulated nodes.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,8 @@ impl Orchestrator {
     }
 
     async fn ready(&self) {
-        let ready = || async { self.http.get(format!("{}/readyz", self.url)).send().await.ok()?.error_for_status().ok() };
+        let ready =
+            || async { self.http.get(format!("{}/readyz", self.url)).send().await.ok()?.error_for_status().ok() };
         self.until("the orchestrator is ready", ready).await;
     }
 

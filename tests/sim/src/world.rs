@@ -65,7 +65,8 @@ impl World {
     /// The nodes on which a workload's tasks run.
     pub fn running(&self, workload: &str) -> Vec<String> {
         let inner = self.inner();
-        let running = inner.containers.iter().filter(|((_, name), state)| name == workload && **state == State::Running);
+        let running =
+            inner.containers.iter().filter(|((_, name), state)| name == workload && **state == State::Running);
         running.map(|((node, _), _)| node.clone()).collect()
     }
 
