@@ -19,6 +19,7 @@ use crate::wait::wait_until;
 const TOP: &str = "fog-lab";
 /// The CPU quota's period.
 const PERIOD_US: u64 = 100_000;
+const REAPED: Duration = Duration::from_secs(2);
 /// On a pure v2 machine a cgroup with processes cannot hand out controllers, so a node's processes start in this child.
 const LEAF: &str = "init";
 
@@ -275,6 +276,7 @@ impl Subtree {
 
     /// Kills every member and waits until none is left. Frozen members are thawed, else they could not die.
     pub(crate) fn kill_all(&self, deadline: Duration) -> Result<()> {
+        let mut killed = BTreeSet::new();
         wait_until(deadline, &format!("the processes in cgroup {} to end", self.path.display()), || {
             let pids = self.processes();
             if pids.is_empty() {
@@ -282,13 +284,18 @@ impl Subtree {
             }
             for pid in pids {
                 self.kill(pid);
+                killed.insert(pid);
             }
             self.visit(&mut |directory| {
                 let _ = fs::write(directory.join("cgroup.freeze"), "0");
                 let _ = fs::write(directory.join("freezer.state"), "THAWED");
             });
             Ok(None)
-        })
+        })?;
+        // The dead stay in the process list until their parents notice; usually, but not surely, that is soon.
+        let gone = |pid: &i32| !Path::new("/proc").join(pid.to_string()).exists();
+        let _ = wait_until(REAPED, "dead processes to be reaped", || Ok(killed.iter().all(gone).then_some(())));
+        Ok(())
     }
 
     /// Kills one process unless its number meanwhile belongs to a stranger.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::command::{last_lines, succeed};
@@ -124,7 +124,7 @@ impl Daemon<'_> {
             self.running()?.with_context(|| format!("{} ended before it was ready", self.name))?;
             Ok(None)
         })
-        .with_context(|| format!("{} did not start; its last log lines:\n{}", self.name, self.last_log_lines(15)))
+        .map_err(|error| anyhow!("{error}; its last log lines:\n{}", self.last_log_lines(15)))
     }
 
     /// Sends a signal if the daemon runs; returns whether it did.

@@ -41,8 +41,10 @@ pub(crate) fn start(node: &Node, site: &Site<'_>) -> Result<ProcessId> {
 fn connect(node: &Node, site: &Site<'_>) -> Result<()> {
     let (name, index, link) = (node.name(), node.state.index, &node.state.link);
     if link.is_emulated() {
-        start_emulator(node, site, link)?;
-        node.network.create_emulated_node(name, index)?;
+        let emulator = start_emulator(node, site, link)?;
+        node.network
+            .create_emulated_node(name, index)
+            .with_context(|| format!("the link emulator said: {}", emulator.last_log_lines(5)))?;
     } else {
         node.network.create_node(name, index)?;
     }
@@ -52,7 +54,7 @@ fn connect(node: &Node, site: &Site<'_>) -> Result<()> {
     Ok(())
 }
 
-fn start_emulator(node: &Node, site: &Site<'_>, link: &Link) -> Result<()> {
+fn start_emulator<'a>(node: &Node, site: &'a Site<'_>, link: &Link) -> Result<Daemon<'a>> {
     let emulator = Daemon {
         name: format!("link-{}", node.name()),
         place: Place::Outside { directory: site.directory, join: site.outside.join_files() },
@@ -70,7 +72,8 @@ fn start_emulator(node: &Node, site: &Site<'_>, link: &Link) -> Result<()> {
         &format!("--jitter-us={}", link.jitter.as_micros()),
         &format!("--loss={}", link.loss),
         &format!("--seed={seed}"),
-    ])
+    ])?;
+    Ok(emulator)
 }
 
 fn start_init(node: &Node, site: &Site<'_>) -> Result<ProcessId> {

@@ -13,6 +13,7 @@ use crate::burn;
 use crate::cgroup::{Layout, Subtree};
 use crate::config::LabConfig;
 use crate::daemon::{Daemon, Place};
+use crate::images::{self, Image};
 use crate::network::Network;
 use crate::node::Node;
 use crate::programs::{agent, dockerd};
@@ -91,6 +92,11 @@ impl Lab {
             let names: Vec<&str> = self.nodes.iter().map(Node::name).collect();
             format!("the lab {} has no node {name:?}: its nodes are {}", self.instance(), names.join(", "))
         })
+    }
+
+    /// Loads an image into every node.
+    pub fn load_image(&self, image: &Image) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| images::load(node, image))
     }
 
     /// Where the orchestrator answers, as seen from this machine.

@@ -35,7 +35,7 @@ struct Instance {
 enum Command {
     /// Start a lab
     Up(UpArguments),
-    /// Run a command in a node; its input, output and exit status are passed through
+    /// Run a command in a node; its input, output and exit status are passed through (125: the lab failed)
     Exec {
         node: String,
         #[command(flatten)]
@@ -160,11 +160,14 @@ struct UpArguments {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    // As with docker: the lab's own failure differs from any usual status of the command that was to run.
+    let failure = if matches!(command, Command::Exec { .. }) { ExitCode::from(125) } else { ExitCode::FAILURE };
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fog-lab: {error:#}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }

@@ -39,8 +39,8 @@ fn nodes_are_hosts_with_the_same_image_and_own_faults() -> Result<()> {
         })?;
     }
     let image = images::ImageBuilder::new("fog/jq:1").program(a.rootfs(), "usr/bin/jq")?.command(&["jq"]).build()?;
+    lab.load_image(&image)?;
     for node in [a, b] {
-        images::load(node, &image)?;
         ensure!(node.run(&["docker", "run", "--rm", "fog/jq:1", "/usr/bin/jq", "-n", "1 + 1"])? == "2");
     }
     let failed = a.run(&["sh", "-c", "echo reason >&2; exit 3"]).expect_err("exit status 3");
