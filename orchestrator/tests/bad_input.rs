@@ -1,5 +1,7 @@
 //! Bad input gets an error that names the field or the reason, and changes nothing.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::sync::Arc;

@@ -47,6 +47,11 @@ struct AgentConfig<'a> {
     scope: &'a str,
     transfer_listen: String,
     transfer_address: String,
+    /// The quota, which a node that sees only cgroup v2 cannot read where the machine has the controllers on v1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpus: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
     labels: &'a BTreeMap<String, String>,
 }
 
@@ -174,6 +179,8 @@ impl Lab {
             scope: "cgroup",
             transfer_listen: format!("0.0.0.0:{TRANSFER_PORT}"),
             transfer_address: format!("{}:{TRANSFER_PORT}", node.address()),
+            cpus: node.state.cpus,
+            memory_bytes: node.state.memory_bytes,
             labels: &node.state.labels,
         };
         node.write_file(AGENT_CONFIG, toml::to_string(&config).context("cannot write the agent's configuration")?)?;

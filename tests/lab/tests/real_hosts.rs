@@ -25,7 +25,7 @@ fn reaches(lab: &Lab, from: &str, to: &str) -> Result<bool> {
 }
 
 #[test]
-#[ignore = "needs root and debootstrap"]
+#[ignore = "needs root and debootstrap: `make e2e` runs it"]
 fn nodes_are_hosts_with_the_same_image_and_own_faults() -> Result<()> {
     let lab = lab("test-faults")?;
     let (a, b) = (lab.node("A"), lab.node("B"));
@@ -82,7 +82,7 @@ fn nodes_are_hosts_with_the_same_image_and_own_faults() -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs root and debootstrap"]
+#[ignore = "needs root and debootstrap: `make e2e` runs it"]
 fn a_burn_holds_the_node_at_its_utilization() -> Result<()> {
     let lab = lab("test-burn")?;
     let a = lab.node("A");

@@ -1,0 +1,47 @@
+# Fogshift. `make demo` shows it, `make test` proves it. Both install what is missing and need nothing run before them.
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-sim build check test e2e deps deps-build clean
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: ## Four real hosts; an overloaded one sheds its container by itself (DEMO_EXIT=1 ends after the move)
+	@[ "$$(id -u)" = 0 ] || { echo "Real hosts need root: run it as root, or try 'make demo-sim', which shows the same decision with simulated nodes."; exit 1; }
+	@[ "$$(uname -s)" = Linux ] || { echo "Containers move only on Linux: try 'make demo-sim', which shows the same decision with simulated nodes."; exit 1; }
+	@$(MAKE) --no-print-directory deps build
+	$(TARGET)/release/fog-demo
+
+demo-sim: build ## The same decision with the real orchestrator and simulated nodes: needs no root
+	tests/sim/demo-sim.sh $(TARGET)/release
+
+build: deps-build ## Every program in release mode, in target/release
+	$(CARGO) build --release --workspace --bins --locked
+
+check: deps-build ## Fast inner loop: format, lints, unit and property tests; no hosts
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --locked
+
+test: ## Everything: check, then the end-to-end tests on real hosts
+	@[ "$$(id -u)" = 0 ] || { echo "The end-to-end tests start real hosts, which needs root: run 'make test' as root, or 'make check' for the rest."; exit 1; }
+	$(MAKE) --no-print-directory deps check build e2e
+
+e2e: ## The end-to-end tests alone, after make build
+	$(CARGO) build --locked -p fog-lab
+	$(CARGO) test --locked -p fog-lab --test real_hosts -- --ignored --test-threads=1
+	$(CARGO) test --locked -p fog-e2e -- --test-threads=1 --nocapture
+
+deps: deps-build ## Install the Debian packages that the hosts need
+	@missing=(); for tool in $(APT_TOOLS); do command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool##*:}"); done; \
+	[ $${#missing[@]} = 0 ] || { echo "installing $${missing[*]}"; apt-get update -qq && apt-get install -y -qq --no-install-recommends "$${missing[@]}"; }
+
+deps-build:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, then run make again."; exit 1; }
+	@command -v cc >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq gcc libc6-dev; } || { echo "A C compiler is missing (for SQLite): apt-get install gcc libc6-dev"; exit 1; }
+
+clean: ## Remove what was built
+	$(CARGO) clean
