@@ -140,6 +140,16 @@ pub fn state(node: &Node, name: &str) -> Result<Option<String>> {
     }
 }
 
+/// Whether a container's first process can run: Docker calls a held one `running` too, but its tasks are stopped.
+pub fn runs(node: &Node, name: &str) -> Result<bool> {
+    if state(node, name)?.as_deref() != Some("running") {
+        return Ok(false);
+    }
+    let pid = node.run(&["docker", "inspect", "--format", "{{.State.Pid}}", name])?;
+    let status = node.run(&["sh", "-c", &format!("grep ^State: /proc/{pid}/status || true")])?;
+    Ok(matches!(status.split_whitespace().nth(1), Some("R" | "S" | "D")))
+}
+
 /// Everything that a migration must not leave behind on a node, one line each; empty when it is clean.
 pub fn leftovers(node: &Node) -> Result<Vec<String>> {
     let mut found = Vec::new();

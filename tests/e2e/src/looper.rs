@@ -2,8 +2,10 @@
 //! was run twice.
 
 use anyhow::{Context, Result, bail};
-use fog_lab::Node;
 use fog_lab::images::{BUSYBOX, LOOPER};
+use fog_lab::{Node, wait_until};
+
+use crate::cluster::DEADLINE;
 
 /// Starts a looper under Docker as a user would, with further options of `docker run`.
 pub fn run(node: &Node, name: &str, options: &[&str]) -> Result<()> {
@@ -19,7 +21,8 @@ pub fn run_heavy(node: &Node, name: &str, mib: u32) -> Result<()> {
     let script = format!("noise=$(head -c {noise} /dev/urandom | base64); {}", LOOPER[2]);
     node.run(&["docker", "run", "--detach", "--name", name, BUSYBOX, "sh", "-c", &script])
         .with_context(|| format!("cannot start {name} on {}", node.name()))?;
-    Ok(())
+    // It counts once it has its noise.
+    wait_until(DEADLINE, "the heavy looper to count", || Ok(numbers(node, name)?.first().map(drop)))
 }
 
 /// Every number that `docker logs` shows.

@@ -6,7 +6,7 @@ use std::process;
 
 use fog_api::agent::{Stage, Step};
 use fog_api::migration::{Migration, Phase};
-use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, state};
+use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, runs, state};
 use fog_e2e::looper;
 use fog_lab::{LabConfig, Suite, wait_until};
 
@@ -128,10 +128,9 @@ fn every_failure_before_the_commit_leaves_the_source_counting() {
     assert_eq!(state(a, "looper").unwrap(), None);
 }
 
-/// Containers of that name that run on either node; frozen and held ones do not.
+/// The nodes on which the looper runs; frozen and held ones do not.
 fn running(cluster: &Cluster) -> Vec<&'static str> {
-    let on = |node: &&'static str| state(cluster.node(node), "looper").unwrap().as_deref() == Some("running");
-    ["A", "B"].into_iter().filter(on).collect()
+    ["A", "B"].into_iter().filter(|node| runs(cluster.node(node), "looper").unwrap()).collect()
 }
 
 #[test]
@@ -141,6 +140,8 @@ fn a_killed_orchestrator_finishes_or_rolls_back_after_its_restart() {
     let migration = begin_shipping(&cluster);
     cluster.lab().kill_orchestrator().unwrap();
     assert_eq!(running(&cluster), Vec::<&str>::new(), "frozen on A, held or not there on B");
+    let b = state(cluster.node("B"), "looper").unwrap();
+    assert_ne!(b.as_deref(), Some("running"), "the bytes were not on their way any more");
     cluster.lab().start_orchestrator().unwrap();
     let migration = cluster.over(migration.id).unwrap();
     eprintln!("killed while moving: {} {:?}", migration.phase, migration.cause);
