@@ -18,9 +18,9 @@ CREATE TABLE samples (
     cpu           REAL NOT NULL,
     memory        REAL NOT NULL,
     run_queue     REAL NOT NULL,
-    pressure_cpu  REAL NOT NULL,
-    pressure_memory REAL NOT NULL,
-    pressure_io   REAL NOT NULL,
+    pressure_cpu  REAL, -- NULL where the kernel does not measure it
+    pressure_memory REAL,
+    pressure_io   REAL,
     disk          REAL NOT NULL,
     received_bytes_per_s REAL NOT NULL,
     sent_bytes_per_s     REAL NOT NULL,

@@ -6,17 +6,20 @@
 //!                       engine <==> other agents
 //! ```
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fog_api::agent::NodeFacts;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::{CarryOut, Channel, Outbox};
+use crate::channel::{Channel, Outbox, carry_out_with};
 use crate::config::Config;
+use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::facts;
 use crate::links::Links;
 use crate::lock::{Lock, LockError};
@@ -38,6 +41,25 @@ pub enum StartError {
     /// The address of Docker's socket makes no sense.
     #[error(transparent)]
     Docker(#[from] DockerError),
+    /// The engine's files cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Other agents could not reach this one.
+    #[error("cannot listen on {address} for other agents: {source}; `fog-agent doctor` says more")]
+    Transfers {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// fog-runc could not reach the agent.
+    #[error("cannot listen for fog-runc in {directory}: {source}")]
+    Runtime {
+        /// Where.
+        directory: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
 }
 
 /// Runs until `shutdown`, then leaves: containers and programs of a migration under way go on.
@@ -48,7 +70,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     let _lock = Lock::take(&config.state_dir)?;
     let config = Arc::new(config);
     let sampler = Sampler::new(&config, Docker::new(&config.docker_socket)?);
+    let engine = Engine::new(engine_config(&config))?;
     tracing::info!(node = config.node, scope = ?config.scope, "fog-agent {} starts", env!("CARGO_PKG_VERSION"));
+    engine.recover().await?;
 
     let (known_facts, facts) = watch::channel(facts::collect(&config).await);
     for reason in &facts.borrow().cannot_migrate {
@@ -58,8 +82,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     let (interval, known_interval) = watch::channel(Duration::from_secs_f64(config.sample_interval_s));
     let outbox = Arc::new(Outbox::new(config.buffer_samples));
     let links = Links::default();
-    let carry_out = unfinished();
-    let bandwidth = |_: &str| None;
+    let docker_changed = Arc::new(Notify::new());
+    let worker = engine.clone();
+    let carry_out = carry_out_with(move |command, progress| {
+        let engine = worker.clone();
+        async move { engine.run(command, progress).await }
+    });
 
     let tasks = TaskTracker::new();
     let until = shutdown.clone();
@@ -67,46 +95,78 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         tasks.spawn(until.clone().run_until_cancelled_owned(work));
     };
     spawn(Box::pin(links.clone().run(config.transfer_listen, known_peers, known_interval.clone())));
-    spawn(Box::pin(take_samples(sampler, links, Arc::clone(&outbox), known_interval, bandwidth)));
-    spawn(Box::pin(refresh_facts(Arc::clone(&config), known_facts)));
+    let sampling = Sampling { sampler, links, engine: engine.clone(), outbox: Arc::clone(&outbox) };
+    spawn(Box::pin(sampling.run(known_interval, Arc::clone(&docker_changed))));
+    spawn(Box::pin(refresh_facts(Arc::clone(&config), known_facts, docker_changed)));
     let channel = Channel::new(Arc::clone(&config), outbox, facts, peers, interval, carry_out);
     tasks.spawn(channel.run(shutdown.clone()));
 
-    shutdown.cancelled().await;
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Err(source) = engine.serve_transfers() => {
+            Err(StartError::Transfers { address: config.transfer_listen, source })
+        }
+        Err(source) = engine.serve_runtime() => Err(StartError::Runtime { directory: config.run_dir.clone(), source }),
+    };
+    shutdown.cancel();
     tasks.close();
     let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
     tracing::info!("fog-agent ends; containers go on");
-    Ok(())
+    ended
 }
 
-async fn take_samples(
-    mut sampler: Sampler,
-    links: Links,
-    outbox: Arc<Outbox>,
-    mut interval: watch::Receiver<Duration>,
-    bandwidth_mbps: impl Fn(&str) -> Option<f64>,
-) {
-    let mut next = Instant::now() + *interval.borrow_and_update();
-    loop {
-        tokio::select! {
-            () = sleep_until(next) => {}
-            changed = interval.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                next = Instant::now() + *interval.borrow_and_update();
-                continue;
-            }
-        }
-        outbox.put(sampler.sample(links.samples(&bandwidth_mbps)).await);
-        // A sample that was late does not make the next ones early.
-        next = (next + *interval.borrow()).max(Instant::now());
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        node: config.node.clone(),
+        state_dir: config.state_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        images_dir: config.run_dir.join("images"),
+        transfer_listen: config.transfer_listen,
+        docker_socket: config.docker_socket.clone(),
     }
 }
 
-async fn refresh_facts(config: Arc<Config>, known: watch::Sender<NodeFacts>) {
+/// What it takes to make a sample, and where it goes.
+struct Sampling {
+    sampler: Sampler,
+    links: Links,
+    engine: Engine,
+    outbox: Arc<Outbox>,
+}
+
+impl Sampling {
+    async fn run(mut self, mut interval: watch::Receiver<Duration>, docker_changed: Arc<Notify>) {
+        let mut next = Instant::now() + *interval.borrow_and_update();
+        let mut docker_answers = None;
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => {}
+                changed = interval.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    next = Instant::now() + *interval.borrow_and_update();
+                    continue;
+                }
+            }
+            let bandwidth = self.engine.bandwidth();
+            let links = self.links.samples(|node| bandwidth.get(node).copied());
+            let sample = self.sampler.sample(links).await;
+            let answers = sample.workloads.is_some();
+            if docker_answers.replace(answers).is_some_and(|before| before != answers) {
+                docker_changed.notify_one();
+            }
+            self.outbox.put(sample);
+            // A sample that was late does not make the next ones early.
+            next = (next + *interval.borrow()).max(Instant::now());
+        }
+    }
+}
+
+/// Facts change seldom: every now and then, and when Docker comes or goes, is often enough to look.
+async fn refresh_facts(config: Arc<Config>, known: watch::Sender<NodeFacts>, docker_changed: Arc<Notify>) {
     loop {
-        tokio::time::sleep(facts::REFRESH).await;
+        let _ = tokio::time::timeout(facts::REFRESH, docker_changed.notified()).await;
         let now = facts::collect(&config).await;
         known.send_if_modified(|before| {
             let changed = *before != now;
@@ -114,16 +174,4 @@ async fn refresh_facts(config: Arc<Config>, known: watch::Sender<NodeFacts>) {
             changed
         });
     }
-}
-fn unfinished() -> CarryOut {
-    crate::channel::carry_out_with(|command, _| async move {
-        fog_api::agent::Answer {
-            key: command.key(),
-            outcome: fog_api::agent::Outcome::Failed(fog_api::agent::Failure {
-                kind: fog_api::agent::FailureKind::Refused,
-                message: "This agent cannot migrate yet.".to_owned(),
-                log: Vec::new(),
-            }),
-        }
-    })
 }

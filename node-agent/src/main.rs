@@ -1,11 +1,11 @@
 //! `fog-agent`: the command line.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fog_agent::config::{Config, OrchestratorUrl, Overrides};
 use fog_agent::runtime::Docker;
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     // Whatever blocks in a system call does not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended.unwrap_or_else(|error| {
-        eprintln!("fog-agent: {error:#}");
+        eprintln!("fog-agent: {error}");
         ExitCode::FAILURE
     })
 }
@@ -130,7 +130,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             // Rates need two looks.
             sampler.sample(Vec::new()).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
-            println!("{}", serde_json::to_string_pretty(&sampler.sample(Vec::new()).await)?);
+            say(&(serde_json::to_string_pretty(&sampler.sample(Vec::new()).await)? + "\n"))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -142,19 +142,13 @@ fn print_findings(findings: &doctor::Findings, done: Option<&Vec<String>>, outpu
         if let Some(done) = done {
             report["done"] = serde_json::json!(done);
         }
-        println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(());
+        return say(&(serde_json::to_string_pretty(&report)? + "\n"));
     }
-    match done.map(Vec::as_slice) {
-        None => {}
-        Some([]) => println!("Nothing to fix that can be fixed from here.\n"),
-        Some(done) => {
-            for line in done {
-                println!("{line}");
-            }
-            println!();
-        }
-    }
+    let mut text = match done.map(Vec::as_slice) {
+        None => String::new(),
+        Some([]) => "Nothing to fix that can be fixed from here.\n\n".to_owned(),
+        Some(done) => done.join("\n") + "\n\n",
+    };
     let terminal = std::io::stdout().is_terminal();
     let width = if terminal {
         rustix::termios::tcgetwinsize(std::io::stdout()).map_or(100, |size| usize::from(size.ws_col).clamp(60, 140))
@@ -162,13 +156,25 @@ fn print_findings(findings: &doctor::Findings, done: Option<&Vec<String>>, outpu
         120
     };
     let colours = terminal && std::env::var_os("NO_COLOR").is_none();
-    print!("{}", doctor::table::render(findings, width, colours));
-    Ok(())
+    text.push_str(&doctor::table::render(findings, width, colours));
+    say(&text)
+}
+
+/// Writes to standard output. A reader that has seen enough is no error.
+fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow!("cannot write to standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn cancel_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| anyhow!("cannot listen for SIGTERM: {error}"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| anyhow!("cannot listen for SIGINT: {error}"))?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

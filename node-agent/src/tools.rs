@@ -89,7 +89,10 @@ mod tests {
         assert_eq!(numbers("6.18.44-fc-v657"), Some([6, 18, 44]));
         assert_eq!(numbers("v29.0.0-rc.1"), Some([29, 0, 0]));
         assert_eq!(numbers("dev"), None);
-        assert_eq!(version_after("runc version", "runc version 1.3.6+ds1\ncommit: 1\n").expect("found").text, "1.3.6+ds1");
+        assert_eq!(
+            version_after("runc version", "runc version 1.3.6+ds1\ncommit: 1\n").expect("found").text,
+            "1.3.6+ds1"
+        );
         assert_eq!(version_after("Version:", "Version: 4.1.1\nGitID: x\n").expect("found").numbers, [4, 1, 1]);
     }
 

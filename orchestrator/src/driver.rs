@@ -196,19 +196,19 @@ impl Driver {
 
     async fn answer(&mut self, node: &str, answer: Answer) {
         let step = record::answered_step(answer.key.step);
-        if answer.key.epoch != self.epoch(step)
-            || node != self.node(step.role())
-            || !self.migration.state.outstanding.contains(&step)
-        {
+        if answer.key.epoch != self.epoch(step) || node != self.node(step.role()) {
             return;
         }
+        let awaited = self.migration.state.outstanding.contains(&step);
         self.active = Instant::now();
         self.again.remove(&step);
         let id = self.migration.record.id;
         let outcome = match answer.outcome {
             Outcome::Done(report) => {
-                tracing::info!(migration = %id, node, step = ?step, "done");
-                self.measured(step, report);
+                if awaited {
+                    tracing::info!(migration = %id, node, step = ?step, "done");
+                    self.measured(step, report);
+                }
                 Ok(())
             }
             Outcome::Failed(failure) => {

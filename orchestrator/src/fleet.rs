@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fog_api::agent::{Sample, WorkloadSample};
 use fog_api::migration::{Migration, Phase};
+use fog_api::workload::WorkloadState;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -218,12 +219,23 @@ impl Fleet {
             view.node.clone_from(&migration.destination);
             view.missing = 0;
         }
+        self.seen_running(workload);
+    }
+
+    /// The last report was of the frozen container; it has been seen running since.
+    fn seen_running(&mut self, workload: &str) {
+        if let Some(view) = self.workloads.get_mut(workload) {
+            view.sample.state = WorkloadState::Running;
+        }
     }
 
     /// The workload's fate in a migration is decided.
     pub fn ended(&mut self, migration: &Migration) {
         if self.moving.get(&migration.workload).is_some_and(|moving| moving.migration == migration.id) {
             self.moving.remove(&migration.workload);
+        }
+        if migration.phase == Phase::RolledBack {
+            self.seen_running(&migration.workload);
         }
         let history = self.history.entry(migration.workload.clone()).or_default();
         match migration.phase {
@@ -247,8 +259,7 @@ impl Fleet {
 mod tests {
     use std::collections::BTreeMap;
 
-    use fog_api::agent::{NodeFacts, Pressure};
-    use fog_api::workload::WorkloadState;
+    use fog_api::agent::NodeFacts;
 
     use super::*;
 
@@ -275,7 +286,7 @@ mod tests {
             run_queue: 1.0,
             load1: 0.5,
             memory: 0.5,
-            pressure: Pressure::default(),
+            pressure: None,
             disk: 0.5,
             network_received_bytes_per_s: 0.0,
             network_sent_bytes_per_s: 0.0,
@@ -348,6 +359,17 @@ mod tests {
         fleet.ended(&migration());
         assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 0);
         assert_eq!(owner(&fleet), Some("B"));
+    }
+
+    #[test]
+    fn rolled_back_it_can_be_moved_again_at_once() {
+        let mut fleet = fleet();
+        heartbeat(&mut fleet, "A", Some(&["web"]));
+        fleet.begun(&migration());
+        fleet.workloads.get_mut("web").unwrap().sample.state = WorkloadState::Paused;
+        fleet.ended(&Migration { phase: Phase::RolledBack, ..migration() });
+        assert_eq!(fleet.workloads["web"].sample.state, WorkloadState::Running);
+        assert!(fleet.moving.is_empty());
     }
 
     #[test]

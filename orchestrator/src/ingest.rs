@@ -1,12 +1,16 @@
 //! What agents report: checked, remembered, stored, told.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use fog_api::agent::{Heartbeat, Hello, Sample};
 use fog_api::event::Event;
+use fog_core::availability::{Availability, availability};
 use uuid::Uuid;
 
-use crate::app::Service;
+use crate::app::{App, Service};
 use crate::clock;
-use crate::fleet::Change;
+use crate::fleet::{Change, NodeView};
 use crate::snapshot;
 use crate::store::{StoreError, StoredNode};
 
@@ -57,9 +61,11 @@ fn bound(sample: &mut Sample) {
     fraction(&mut sample.cpu);
     fraction(&mut sample.memory);
     fraction(&mut sample.disk);
-    fraction(&mut sample.pressure.cpu);
-    fraction(&mut sample.pressure.memory);
-    fraction(&mut sample.pressure.io);
+    for pressure in &mut sample.pressure {
+        fraction(&mut pressure.cpu);
+        fraction(&mut pressure.memory);
+        fraction(&mut pressure.io);
+    }
     amount(&mut sample.run_queue);
     amount(&mut sample.load1);
     amount(&mut sample.network_received_bytes_per_s);
@@ -74,6 +80,32 @@ fn bound(sample: &mut Sample) {
         amount(&mut workload.cpus);
         workload.cpus_limit = workload.cpus_limit.filter(|cpus| cpus.is_finite() && *cpus > 0.0);
         workload.memory_limit_bytes = workload.memory_limit_bytes.filter(|bytes| *bytes > 0);
+    }
+}
+
+/// Tells listeners when silence makes a node suspect or offline, until the shutdown.
+pub async fn watch_silence(app: App) {
+    let mut told = BTreeMap::new();
+    loop {
+        let period = Duration::from_secs_f64(app.policy.get().policy.heartbeat.interval_s.clamp(0.1, 60.0));
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            () = app.shutdown.cancelled() => return,
+        }
+        let policy = app.policy.get();
+        let now = clock::now();
+        let availability: BTreeMap<String, Availability> = {
+            let fleet = app.fleet();
+            let of = |view: &NodeView| availability(view.stored.heartbeat_at, now, &policy.policy.heartbeat);
+            fleet.nodes.iter().map(|(name, view)| (name.clone(), of(view))).collect()
+        };
+        for (node, availability) in &availability {
+            if told.get(node).is_some_and(|before| before != availability) {
+                tracing::info!(node, "the node is {availability}");
+                tell_node(&app, node);
+            }
+        }
+        told = availability;
     }
 }
 

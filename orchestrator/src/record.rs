@@ -169,7 +169,17 @@ pub fn answered_step(step: agent::Step) -> core::Step {
 
 /// A failure that an agent reported.
 pub fn failure(failure: agent::Failure) -> core::Failure {
-    core::Failure { gone: failure.kind == agent::FailureKind::Gone, message: failure.message, log: failure.log }
+    let kind = match failure.kind {
+        agent::FailureKind::Gone => core::FailureKind::Gone,
+        agent::FailureKind::Transfer => core::FailureKind::Stream,
+        agent::FailureKind::Cancelled => core::FailureKind::Cancelled,
+        agent::FailureKind::Refused
+        | agent::FailureKind::Stale
+        | agent::FailureKind::Interrupted
+        | agent::FailureKind::Runtime
+        | agent::FailureKind::Node => core::FailureKind::Other,
+    };
+    core::Failure { kind, message: failure.message, log: failure.log }
 }
 
 /// A cause for people: with the node's name.

@@ -18,7 +18,7 @@ use crate::events::Events;
 use crate::fleet::Fleet;
 use crate::policy::PolicyHolder;
 use crate::store::Store;
-use crate::{clock, http, planner, token};
+use crate::{clock, http, ingest, planner, token};
 
 /// So long open connections may take to end after a signal.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
@@ -81,6 +81,11 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let planner = app.clone();
     tasks.spawn(async move {
         planner::run(planner).await;
+        Ok(())
+    });
+    let silence = app.clone();
+    tasks.spawn(async move {
+        ingest::watch_silence(silence).await;
         Ok(())
     });
     let retention = app.clone();

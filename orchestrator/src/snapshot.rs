@@ -71,6 +71,7 @@ fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::
         site: label("site"),
         labels: facts.labels.clone(),
         arch: facts.arch.clone(),
+        cgroup: Some(facts.cgroup.clone()).filter(|layout| !layout.is_empty()),
         cpu_features: Vec::new(),
         cpus: facts.cpus,
         cpu_score: facts.cpu_score,
@@ -79,10 +80,10 @@ fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::
         cpu_window: view.cpu_window.iter().copied().collect(),
         memory: latest.map(|sample| sample.memory),
         run_queue: latest.map(|sample| sample.run_queue),
-        pressure: latest.map(|sample| model::Pressure {
-            cpu: sample.pressure.cpu,
-            memory: sample.pressure.memory,
-            io: sample.pressure.io,
+        pressure: latest.and_then(|sample| sample.pressure).map(|pressure| model::Pressure {
+            cpu: pressure.cpu,
+            memory: pressure.memory,
+            io: pressure.io,
         }),
         temperature_c: latest.and_then(|sample| sample.temperature_c),
         position: degrees("lat").zip(degrees("lon")).map(|(lat, lon)| model::Position { lat, lon }),

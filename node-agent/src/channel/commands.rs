@@ -3,12 +3,11 @@
 //! Steps outlive connections: each runs in a task of its own, and its answer waits here for
 //! whatever connection is open when it is done.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{Answer, Command, CommandKey, Failure, FailureKind, Outcome, Progress, Stage};
+use fog_api::agent::{Answer, Command, Progress, Stage};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -16,7 +15,7 @@ use uuid::Uuid;
 /// Progress is for people: more often than this nobody can read it.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// Carries out one command to its end. Has to be idempotent: a repetition gives the same answer.
+/// Carries out one command to its end. A repetition joins what is under way or gets the same answer again.
 #[derive(Clone)]
 pub struct CarryOut(Arc<dyn Fn(Command, mpsc::Sender<Progress>) -> BoxFuture<'static, Answer> + Send + Sync>);
 
@@ -35,11 +34,10 @@ impl fmt::Debug for CarryOut {
     }
 }
 
-/// The commands under way.
+/// Commands on their way in, answers on their way out.
 #[derive(Debug)]
 pub(super) struct Commands {
     carry_out: CarryOut,
-    under_way: Arc<Mutex<HashSet<CommandKey>>>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     throttle: Throttle,
@@ -55,47 +53,20 @@ impl Commands {
     pub(super) fn new(carry_out: CarryOut) -> Self {
         Self {
             carry_out,
-            under_way: Arc::default(),
             answers: mpsc::unbounded_channel(),
             progress: mpsc::channel(64),
             throttle: Throttle::default(),
         }
     }
 
-    /// Begins a command. A repetition of one under way changes nothing: its answer will come.
+    /// Begins a command, or joins the same one under way: either way an answer will come.
     pub(super) fn begin(&self, command: Command) {
-        let key = command.key();
-        if !locked(&self.under_way, |keys| keys.insert(key)) {
-            tracing::debug!(?key, "command repeated while it is carried out");
-            return;
-        }
-        tracing::info!(
-            migration = %key.migration, step = ?key.step, epoch = key.epoch, workload = command.workload, "command"
-        );
         let work = (self.carry_out.0)(command, self.progress.0.clone());
-        let (answers, under_way) = (self.answers.0.clone(), Arc::clone(&self.under_way));
+        let answers = self.answers.0.clone();
         tokio::spawn(async move {
-            // A task of its own, so that a panic in a step becomes an answer.
-            let answer = match tokio::spawn(work).await {
-                Ok(answer) => answer,
-                Err(error) => Answer {
-                    key,
-                    outcome: Outcome::Failed(Failure {
-                        kind: FailureKind::Interrupted,
-                        message: format!("The agent failed in the middle of the step: {error}."),
-                        log: Vec::new(),
-                    }),
-                },
-            };
-            match &answer.outcome {
-                Outcome::Done(_) => tracing::info!(migration = %key.migration, step = ?key.step, "done"),
-                Outcome::Failed(failure) => {
-                    tracing::warn!(migration = %key.migration, step = ?key.step, kind = ?failure.kind, "{}", failure.message);
-                }
-            }
+            let answer = work.await;
             // The receiver is gone only when the agent ends; the orchestrator will ask again.
             let _ = answers.send(answer);
-            locked(&under_way, |keys| keys.remove(&key));
         });
     }
 
@@ -113,10 +84,6 @@ impl Commands {
             }
         }
     }
-}
-
-fn locked<T>(keys: &Mutex<HashSet<CommandKey>>, work: impl FnOnce(&mut HashSet<CommandKey>) -> T) -> T {
-    work(&mut keys.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Lets the first and the last report of a stage through, and between them one now and then.

@@ -96,7 +96,8 @@ async fn try_run(channel: &mut Channel) -> Result<std::convert::Infallible, Ende
         facts,
     };
     send(&mut socket, &FromAgent::Hello(hello)).await?;
-    let welcome = timeout(PATIENCE, await_welcome(&mut socket)).await.map_err(|_| late("the orchestrator's reply"))??;
+    let welcome =
+        timeout(PATIENCE, await_welcome(&mut socket)).await.map_err(|_| late("the orchestrator's reply"))??;
     tracing::info!(
         orchestrator = %socket.get_ref().peer_addr().map_or_else(|_| "?".to_owned(), |peer| peer.to_string()),
         peers = welcome.peers.len(),
@@ -132,12 +133,13 @@ async fn dial(config: &Config) -> Result<(Socket, String), Ended> {
     let transfer_address = match (&config.transfer_address, stream.local_addr()) {
         (Some(configured), _) => configured.0.clone(),
         (None, _) if !config.transfer_listen.ip().is_unspecified() => config.transfer_listen.to_string(),
-        (None, Ok(local)) => std::net::SocketAddr::new(local.ip().to_canonical(), config.transfer_listen.port()).to_string(),
+        (None, Ok(local)) => {
+            std::net::SocketAddr::new(local.ip().to_canonical(), config.transfer_listen.port()).to_string()
+        }
         (None, Err(error)) => return Err(Ended::Lost(error.to_string())),
     };
-    let limits = WebSocketConfig::default()
-        .max_message_size(Some(LARGEST_MESSAGE))
-        .max_frame_size(Some(LARGEST_MESSAGE));
+    let limits =
+        WebSocketConfig::default().max_message_size(Some(LARGEST_MESSAGE)).max_frame_size(Some(LARGEST_MESSAGE));
     let handshake = client_async_with_config(request, stream, Some(limits));
     let (socket, _) = timeout(PATIENCE, handshake).await.map_err(|_| late("the handshake"))??;
     Ok((socket, transfer_address))

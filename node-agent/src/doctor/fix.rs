@@ -69,10 +69,13 @@ pub struct DaemonConfig {
 impl DaemonConfig {
     /// Looks at the running dockerd; without one the configured file stands.
     pub fn locate(configured: &Path) -> Result<Self, String> {
-        let arguments = dockerd_pid().and_then(|pid| std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok());
+        let arguments =
+            dockerd_pid().and_then(|pid| std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok());
         let arguments = arguments.unwrap_or_default();
-        let arguments: Vec<&str> =
-            arguments.split(|&byte| byte == 0).map(|argument| std::str::from_utf8(argument).unwrap_or_default()).collect();
+        let arguments: Vec<&str> = arguments
+            .split(|&byte| byte == 0)
+            .map(|argument| std::str::from_utf8(argument).unwrap_or_default())
+            .collect();
         Self::from_arguments(configured, &arguments)
     }
 
@@ -88,7 +91,9 @@ impl DaemonConfig {
                 "--config-file" => {
                     let value = value.or_else(|| rest.next()).unwrap_or_default();
                     if !value.starts_with('/') {
-                        return Err(format!("dockerd reads its configuration from {value:?}, relative to an unknown place"));
+                        return Err(format!(
+                            "dockerd reads its configuration from {value:?}, relative to an unknown place"
+                        ));
                     }
                     found.path = PathBuf::from(value);
                 }

@@ -41,7 +41,8 @@ fn feature(name: &'static str, there: bool, found: &str, missing: &str, fix: &st
 }
 
 fn privileges() -> Check {
-    const NEEDED: [(&str, u32); 4] = [("NET_ADMIN", 12), ("SYS_PTRACE", 19), ("SYS_ADMIN", 21), ("CHECKPOINT_RESTORE", 40)];
+    const NEEDED: [(&str, u32); 4] =
+        [("NET_ADMIN", 12), ("SYS_PTRACE", 19), ("SYS_ADMIN", 21), ("CHECKPOINT_RESTORE", 40)];
     let fix = "run fog-agent as root of the machine, not in a container that drops capabilities";
     if !rustix::process::geteuid().is_root() {
         return Check::fail("privileges", "not root", fix);
@@ -101,8 +102,7 @@ async fn nftables() -> Check {
 async fn dirty_tracking() -> Check {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let write_protection = Version::parse(&release).is_some_and(|version| version.at_least([6, 7, 0]));
-    let soft_dirty =
-        ask("criu", &["check", "--feature", "mem_dirty_track"]).await.is_some_and(|said| said.success);
+    let soft_dirty = ask("criu", &["check", "--feature", "mem_dirty_track"]).await.is_some_and(|said| said.success);
     match (soft_dirty, write_protection) {
         (true, true) => Check::ok("memory tracking", "soft-dirty and write protection"),
         (true, false) => Check::ok("memory tracking", "soft-dirty"),

@@ -74,7 +74,7 @@ impl Findings {
     /// Why this node cannot migrate; empty when it can.
     pub fn reasons_against(&self) -> Vec<String> {
         let failed = self.checks.iter().filter(|check| check.status == Status::Fail);
-        failed.map(|check| format!("{}: {}.", check.check, check.found.trim_end_matches('.'))).collect()
+        failed.map(|check| format!("{}: {}.", check.check, check.found.trim_end_matches(['.', '?']))).collect()
     }
 }
 

@@ -12,6 +12,9 @@ use crate::runtime::observe::Daemon;
 use crate::sampler::Space;
 
 const SYS_RESOURCE: u32 = 24;
+
+/// fog-runc has no configuration: Docker starts it without any.
+const RUN_DIR: &str = "/run/fogshift";
 const MIB: u64 = 1 << 20;
 
 /// All checks of this family.
@@ -49,15 +52,21 @@ fn image_room(directory: &Path) -> Check {
     const NAME: &str = "image memory";
     /// `TMPFS_MAGIC` and `RAMFS_MAGIC`.
     const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    if directory != Path::new(RUN_DIR) {
+        return Check::fail(
+            NAME,
+            format!("run_dir is {}, but fog-runc looks for the agent in {RUN_DIR}", directory.display()),
+            "take run_dir out of the configuration",
+        );
+    }
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let in_memory =
-        rustix::fs::statfs(existing).is_ok_and(|stat| IN_MEMORY.contains(&stat.f_type));
+    let in_memory = rustix::fs::statfs(existing).is_ok_and(|stat| IN_MEMORY.contains(&stat.f_type));
     let shown = directory.display();
     if !in_memory {
-        return Check::warn(
+        return Check::fail(
             NAME,
-            format!("{shown} is not in memory: images would be slow, and secrets would reach a disk"),
-            "let run_dir point to a tmpfs, for example /run/fogshift",
+            format!("{shown} is not in memory: the secrets in a memory image must not reach a disk"),
+            format!("mount -t tmpfs -o mode=0700 tmpfs {shown}"),
         );
     }
     match Space::of(directory) {
@@ -67,7 +76,7 @@ fn image_room(directory: &Path) -> Check {
             format!("mount -o remount,size=2G {}", existing.display()),
         ),
         Some(space) => Check::ok(NAME, format!("{} free under {shown} (tmpfs)", in_mib(space.free_bytes))),
-        None => Check::warn(NAME, format!("{shown} cannot be examined"), "let run_dir point to a tmpfs"),
+        None => Check::warn(NAME, format!("{shown} cannot be examined"), "check that it is a directory on a tmpfs"),
     }
 }
 

@@ -3,24 +3,22 @@
 use std::fmt::Write as _;
 
 use tabled::builder::Builder;
-use tabled::settings::object::Columns;
-use tabled::settings::peaker::Priority;
-use tabled::settings::{Modify, Style, Width};
+use tabled::settings::Style;
 
 use super::{Check, Findings, Status};
 
 /// Lays the findings out for a terminal of this width.
 pub fn render(findings: &Findings, width: usize, colours: bool) -> String {
+    let name_width = findings.checks.iter().map(|check| check.check.len()).max().unwrap_or(0);
+    // Status, three gaps and the margins take 15.
+    let room = width.saturating_sub(name_width + 15).max(20);
     let mut table = Builder::default();
     table.push_record(["STATUS", "CHECK", "FOUND"]);
     for check in &findings.checks {
-        table.push_record([word(check.status).to_owned(), check.check.to_owned(), found(check)]);
+        table.push_record([word(check.status), check.check, &found(check, room)]);
     }
     let mut table = table.build();
-    table
-        .with(Style::blank())
-        .with(Modify::new(Columns::new(2..3)).with(Width::wrap(width.saturating_sub(28).max(30)).keep_words(true)))
-        .with(Width::wrap(width.max(60)).priority(Priority::max(true)).keep_words(true));
+    table.with(Style::blank());
     let mut text = String::new();
     for line in table.to_string().lines() {
         let line = line.trim_end();
@@ -36,11 +34,28 @@ pub fn render(findings: &Findings, width: usize, colours: bool) -> String {
     text
 }
 
-fn found(check: &Check) -> String {
-    match &check.fix {
-        Some(fix) => format!("{}\n-> {fix}", check.found),
-        None => check.found.clone(),
+fn found(check: &Check, room: usize) -> String {
+    let mut lines = wrapped(&check.found, room, "");
+    if let Some(fix) = &check.fix {
+        lines.extend(wrapped(&format!("-> {fix}"), room, "   "));
     }
+    lines.join("\n")
+}
+
+/// Breaks between words; a word that is longer than a line stays whole, so that it can be copied.
+fn wrapped(text: &str, room: usize, indent: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.trim().is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(std::mem::replace(&mut line, indent.to_owned()));
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
 }
 
 fn word(status: Status) -> &'static str {

@@ -106,9 +106,9 @@ async fn recall<'a>(
     let current = |known: &Known| known.state == container.state && known.learned.elapsed() < DETAILS_LAST;
     if !known.get(&container.id).is_some_and(current) {
         let Some(details) = docker.details(&container.id).await? else { return Ok(None) };
-        let membership = details.pid.and_then(|pid| {
-            Membership::parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
-        });
+        let membership = details
+            .pid
+            .and_then(|pid| Membership::parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?));
         let cpu = known.remove(&container.id).map(|before| before.cpu).unwrap_or_default();
         let learned = Known { state: container.state, details, membership, learned: Instant::now(), cpu };
         known.insert(container.id.clone(), learned);

@@ -82,12 +82,8 @@ impl Ticks {
         let cpu = &stat.total;
         let idle = cpu.idle + cpu.iowait.unwrap_or(0);
         // Stolen time counts as busy: the node cannot use it. Guest time is part of user time already.
-        let busy = cpu.user
-            + cpu.nice
-            + cpu.system
-            + cpu.irq.unwrap_or(0)
-            + cpu.softirq.unwrap_or(0)
-            + cpu.steal.unwrap_or(0);
+        let busy =
+            cpu.user + cpu.nice + cpu.system + cpu.irq.unwrap_or(0) + cpu.softirq.unwrap_or(0) + cpu.steal.unwrap_or(0);
         Self { busy, all: busy + idle }
     }
 

@@ -25,16 +25,18 @@ pub(super) struct Traffic {
 impl NetworkMeter {
     /// Bytes a second since the last call, 0 at the first.
     pub(super) fn rates(&mut self, at: Instant) -> Traffic {
-        procfs::net::dev_status().map_or_else(|_| Traffic::default(), |interfaces| self.advance(at, interfaces.values()))
+        procfs::net::dev_status()
+            .map_or_else(|_| Traffic::default(), |interfaces| self.advance(at, interfaces.values()))
     }
 
     fn advance<'a>(&mut self, at: Instant, interfaces: impl Iterator<Item = &'a DeviceStatus>) -> Traffic {
-        let now = interfaces.filter(|interface| is_uplink(&interface.name)).fold(Traffic::default(), |sum, interface| {
-            Traffic {
-                received: sum.received + interface.recv_bytes as f64,
-                sent: sum.sent + interface.sent_bytes as f64,
-            }
-        });
+        let now =
+            interfaces.filter(|interface| is_uplink(&interface.name)).fold(Traffic::default(), |sum, interface| {
+                Traffic {
+                    received: sum.received + interface.recv_bytes as f64,
+                    sent: sum.sent + interface.sent_bytes as f64,
+                }
+            });
         let Some((then, before)) = self.last.replace((at, now)) else { return Traffic::default() };
         let seconds = at.saturating_duration_since(then).as_secs_f64();
         if seconds == 0.0 {

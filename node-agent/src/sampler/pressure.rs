@@ -8,20 +8,20 @@ use procfs::{CpuPressure, FromRead, IoPressure, MemoryPressure};
 use super::cgroup::{Cgroups, Membership};
 use crate::config::Scope;
 
-/// The node's pressure; 0 where the kernel does not measure it.
-pub(super) fn read(scope: Scope, cgroups: &Cgroups) -> Pressure {
-    let file = |resource: &str| -> PathBuf {
-        let own = match scope {
-            Scope::Host => None,
+/// The node's pressure; `None` where the kernel does not measure it. A confined node reads its own cgroup's and never
+/// the machine's, which tells of its neighbours.
+pub(super) fn read(scope: Scope, cgroups: &Cgroups) -> Option<Pressure> {
+    let file = |resource: &str| -> Option<PathBuf> {
+        match scope {
+            Scope::Host => Some(format!("/proc/pressure/{resource}").into()),
             Scope::Cgroup => cgroups.pressure_file(&Membership::root(), resource),
-        };
-        own.unwrap_or_else(|| format!("/proc/pressure/{resource}").into())
+        }
     };
-    Pressure {
-        cpu: CpuPressure::from_file(file("cpu")).map_or(0.0, |pressure| fraction(pressure.some.avg10)),
-        memory: MemoryPressure::from_file(file("memory")).map_or(0.0, |pressure| fraction(pressure.some.avg10)),
-        io: IoPressure::from_file(file("io")).map_or(0.0, |pressure| fraction(pressure.some.avg10)),
-    }
+    Some(Pressure {
+        cpu: fraction(CpuPressure::from_file(file("cpu")?).ok()?.some.avg10),
+        memory: fraction(MemoryPressure::from_file(file("memory")?).ok()?.some.avg10),
+        io: fraction(IoPressure::from_file(file("io")?).ok()?.some.avg10),
+    })
 }
 
 fn fraction(percent: f32) -> f64 {
@@ -34,7 +34,8 @@ mod tests {
 
     #[test]
     fn psi() {
-        let text = "some avg10=25.00 avg60=1.31 avg300=1.88 total=18443910\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
+        let text =
+            "some avg10=25.00 avg60=1.31 avg300=1.88 total=18443910\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
         let pressure = CpuPressure::from_read(text.as_bytes()).expect("parses");
         assert_eq!(fraction(pressure.some.avg10), 0.25);
         assert_eq!(fraction(250.0), 1.0);

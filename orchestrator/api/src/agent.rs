@@ -153,13 +153,14 @@ pub struct Sample {
     pub load1: f64,
     /// Memory used, as a fraction of what the node may use, 0 to 1.
     pub memory: f64,
-    /// Pressure stall information, `some` of the last 10 s, 0 to 1.
-    pub pressure: Pressure,
+    /// Pressure stall information, `some` of the last 10 s, 0 to 1; `None` where the kernel does not measure it for what
+    /// this node is.
+    pub pressure: Option<Pressure>,
     /// Used fraction of the file system that holds Docker's data, 0 to 1.
     pub disk: f64,
-    /// Bytes received a second over all interfaces but loopback.
+    /// Bytes received a second over the node's own interfaces: not loopback, bridges or containers.
     pub network_received_bytes_per_s: f64,
-    /// Bytes sent a second over all interfaces but loopback.
+    /// Bytes sent a second over the same interfaces.
     pub network_sent_bytes_per_s: f64,
     /// Hottest sensor in degrees Celsius; `None` where there is no sensor.
     pub temperature_c: Option<f64>,

@@ -55,8 +55,8 @@ pub struct Utilization {
     pub memory: f64,
     /// Processes running or waiting for a CPU.
     pub run_queue: f64,
-    /// Pressure stall information.
-    pub pressure: Pressure,
+    /// Pressure stall information, where it is measured.
+    pub pressure: Option<Pressure>,
     /// Used fraction of Docker's file system, 0 to 1.
     pub disk: f64,
     /// Hottest sensor, degrees Celsius.

@@ -73,6 +73,8 @@ pub enum ReasonCode {
     CannotMigrate,
     /// The destination has another architecture.
     Architecture,
+    /// The destination has another cgroup layout.
+    CgroupLayout,
     /// The destination's utilization is not known.
     NotMeasured,
     /// The destination hasn't got the memory.
@@ -106,7 +108,8 @@ impl ReasonCode {
         use ReasonCode::*;
         match self {
             WorkloadMoved | NotRunning | Obstacle | Pinned | InFlight | SourceUnavailable | SourceCannotMigrate => true,
-            NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture => true,
+            NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture
+            | CgroupLayout => true,
             NotMeasured | MemoryFull | Concurrency | NoDestination => true,
             Cooldown | FailedLately | Grouped | MemoryReserve | CpuReserve | Overloaded | Return => false,
             Downtime | LittleGain | Relieved | Settling => false,
@@ -229,6 +232,11 @@ impl Context<'_, '_> {
         }
         if node.arch != source.arch {
             add(Architecture, format!("{name} is {}, {} runs on {}", node.arch, workload.name, source.arch));
+        }
+        if let (Some(there), Some(here)) = (&node.cgroup, &source.cgroup)
+            && there != here
+        {
+            add(CgroupLayout, format!("{name} has cgroup {there}, {} runs under cgroup {here}", workload.name));
         }
         let after = self.projection.load_with(workload, source, node);
         let load = self.against_load(workload, node, after);

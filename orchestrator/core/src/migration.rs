@@ -136,13 +136,40 @@ pub struct Cause {
     pub message: String,
     /// The last lines of the log that shows it.
     pub log: Vec<String>,
+    /// It may only follow from a failure at the other end, which is still to be heard of.
+    #[serde(default)]
+    pub symptom: bool,
+}
+
+impl Cause {
+    fn of(step: Step, failure: Failure) -> Self {
+        let symptom = failure.kind == FailureKind::Stream;
+        Self { step: Some(step), message: failure.message, log: failure.log, symptom }
+    }
+
+    fn outside(step: Option<Step>, message: String) -> Self {
+        Self { step, message, log: Vec::new(), symptom: false }
+    }
+}
+
+/// What the protocol has to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The container is not there any more: repeating cannot help.
+    Gone,
+    /// The stream between the two ends broke: the other end may know why.
+    Stream,
+    /// The step was overtaken by the roll back.
+    Cancelled,
+    /// Anything else.
+    Other,
 }
 
 /// How a step failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The container is not there any more: repeating cannot help.
-    pub gone: bool,
+    /// What kind of failure.
+    pub kind: FailureKind,
     /// One sentence for people.
     pub message: String,
     /// The last lines of the log that shows it.
@@ -238,14 +265,14 @@ impl Migration {
                 self.order(&[Step::Resume])
             }
             Event::CommitRefused { message } if self.phase == Phase::Committing => {
-                self.roll_back(Cause { step: None, message, log: Vec::new() })
+                self.roll_back(Cause::outside(None, message))
             }
             Event::Stalled { message } if self.phase.can_roll_back() => {
                 let step = self.outstanding.first().copied();
-                self.roll_back(Cause { step, message, log: Vec::new() })
+                self.roll_back(Cause::outside(step, message))
             }
             Event::Cancelled { by } if self.phase.can_roll_back() => {
-                self.roll_back(Cause { step: None, message: format!("Cancelled by {by}."), log: Vec::new() })
+                self.roll_back(Cause::outside(None, format!("Cancelled by {by}.")))
             }
             Event::Committed | Event::CommitRefused { .. } | Event::Stalled { .. } | Event::Cancelled { .. } => {
                 Vec::new()
@@ -256,6 +283,7 @@ impl Migration {
 
     fn answered(&mut self, step: Step, outcome: Result<(), Failure>) -> Vec<Command> {
         if !self.outstanding.contains(&step) {
+            self.learn_the_cause(step, outcome);
             return Vec::new(); // overtaken by a roll back, or a repetition
         }
         match outcome {
@@ -263,25 +291,38 @@ impl Migration {
                 self.outstanding.remove(&step);
                 self.done(step)
             }
-            Err(failure) if failure.gone && matches!(step, Step::Thaw | Step::Resume) => {
+            Err(failure) if failure.kind == FailureKind::Gone && matches!(step, Step::Thaw | Step::Resume) => {
                 self.outstanding.remove(&step);
                 self.phase = Phase::Failed;
                 // The cause of a roll back stays readable behind what became of it.
                 let before = self.cause.take().map(|c| format!(" It was being rolled back because: {}", c.message));
                 let message = format!("{}{}", failure.message, before.unwrap_or_default());
-                self.cause = Some(Cause { step: Some(step), message, log: failure.log });
+                self.cause = Some(Cause { step: Some(step), message, log: failure.log, symptom: false });
                 Vec::new()
             }
             // What is to be removed is not there: that is what was wanted.
-            Err(failure) if failure.gone && matches!(step, Step::Discard | Step::Abandon | Step::Settle) => {
+            Err(failure)
+                if failure.kind == FailureKind::Gone
+                    && matches!(step, Step::Discard | Step::Abandon | Step::Settle) =>
+            {
                 self.outstanding.remove(&step);
                 self.done(step)
             }
             Err(_) if step.is_repeated() => vec![Command::OrderAgain(step)],
             Err(failure) => {
                 self.outstanding.remove(&step);
-                self.roll_back(Cause { step: Some(step), message: failure.message, log: failure.log })
+                self.roll_back(Cause::of(step, failure))
             }
+        }
+    }
+
+    /// When the stream breaks both ends fail, and the one that only saw it break may be heard first.
+    fn learn_the_cause(&mut self, step: Step, outcome: Result<(), Failure>) {
+        let moving = matches!(step, Step::Ship | Step::Restore);
+        if let (Some(cause), Err(failure)) = (&self.cause, outcome)
+            && (cause.symptom && moving && failure.kind == FailureKind::Other)
+        {
+            self.cause = Some(Cause::of(step, failure));
         }
     }
 
@@ -335,8 +376,12 @@ mod tests {
 
     use super::*;
 
-    fn failure(gone: bool) -> Failure {
-        Failure { gone, message: "it broke".into(), log: Vec::new() }
+    fn failure(kind: FailureKind) -> Failure {
+        Failure { kind, message: format!("{kind:?}"), log: Vec::new() }
+    }
+
+    fn failed(step: Step, kind: FailureKind) -> Event {
+        Event::Answered { step, outcome: Err(failure(kind)) }
     }
 
     fn play(events: impl IntoIterator<Item = Event>) -> (Migration, Vec<Command>) {
@@ -368,8 +413,7 @@ mod tests {
 
     #[test]
     fn a_refused_inspection_never_bothers_the_destination() {
-        let refused = Event::Answered { step: Step::Inspect, outcome: Err(failure(false)) };
-        let (state, commands) = play([Event::Begin, refused]);
+        let (state, commands) = play([Event::Begin, failed(Step::Inspect, FailureKind::Other)]);
         assert_eq!(commands, [Command::Order(Step::Thaw)]);
         let (state, _) = state.step(ok(Step::Thaw));
         assert_eq!(state.phase, Phase::RolledBack);
@@ -401,17 +445,30 @@ mod tests {
             let (state, commands) = play(events.iter().cloned().chain([event]));
             assert_eq!((state.phase, commands), (Phase::Resuming, Vec::new()));
         }
-        let (_, commands) =
-            play(events.into_iter().chain([Event::Answered { step: Step::Resume, outcome: Err(failure(false)) }]));
+        let (_, commands) = play(events.into_iter().chain([failed(Step::Resume, FailureKind::Other)]));
         assert_eq!(commands, [Command::OrderAgain(Step::Resume)]);
     }
 
     #[test]
     fn a_source_that_is_gone_while_rolling_back_needs_a_person() {
-        let lost = Event::Answered { step: Step::Thaw, outcome: Err(failure(true)) };
+        let lost = failed(Step::Thaw, FailureKind::Gone);
         let (state, _) = play([Event::Begin, ok(Step::Inspect), Event::Stalled { message: "waited".into() }, lost]);
         assert_eq!(state.phase, Phase::Failed);
         assert!(state.cause.is_some_and(|c| c.message.contains("waited")));
+    }
+
+    #[test]
+    fn the_end_that_only_saw_the_stream_break_does_not_hide_why() {
+        let moving = [Event::Begin, ok(Step::Inspect), ok(Step::Reserve)];
+        for (symptom, cause) in [(Step::Restore, Step::Ship), (Step::Ship, Step::Restore)] {
+            let broke = failed(symptom, FailureKind::Stream);
+            let (state, _) = play(moving.iter().cloned().chain([broke, failed(cause, FailureKind::Other)]));
+            assert_eq!((state.phase, state.cause.and_then(|c| c.step)), (Phase::RollingBack, Some(cause)));
+            // What the roll back itself brings about is no cause.
+            let broke = failed(symptom, FailureKind::Stream);
+            let (state, _) = play(moving.iter().cloned().chain([broke, failed(cause, FailureKind::Cancelled)]));
+            assert_eq!(state.cause.and_then(|c| c.step), Some(symptom));
+        }
     }
 
     /// Every state that any order of events can reach: small enough to look at all of them.
@@ -437,7 +494,8 @@ mod tests {
         ];
         for step in steps {
             events.push(ok(step));
-            events.extend([false, true].map(|gone| Event::Answered { step, outcome: Err(failure(gone)) }));
+            let kinds = [FailureKind::Gone, FailureKind::Stream, FailureKind::Cancelled, FailureKind::Other];
+            events.extend(kinds.map(|kind| failed(step, kind)));
         }
         // (state, was committed, source was told to run, destination was told to run)
         let mut todo = vec![(Migration::default(), false, false, false)];

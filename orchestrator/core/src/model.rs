@@ -61,6 +61,9 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Architecture as `uname -m` says it: `x86_64`, `aarch64`.
     pub arch: String,
+    /// cgroup layout: `v1`, `v2` or `hybrid`; a container restores only where it is the same. Default: null, not known.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     /// CPU features. *Not used yet.* Default: none.
     #[serde(default)]
     pub cpu_features: Vec<String>,

@@ -1,4 +1,4 @@
-use fog_api::agent::{Hello, NodeFacts, PROTOCOL, Pressure, Sample, Specification, Ticket};
+use fog_api::agent::{Hello, NodeFacts, PROTOCOL, Sample, Specification, Ticket};
 use fog_api::decision::Decision;
 use fog_core::migration::{Event, Step};
 use jiff::Timestamp;
@@ -146,7 +146,7 @@ async fn a_batch_that_is_sent_twice_is_stored_once() {
             run_queue: 0.0,
             load1: 0.0,
             memory: 0.1,
-            pressure: Pressure::default(),
+            pressure: None,
             disk: 0.1,
             network_received_bytes_per_s: 0.0,
             network_sent_bytes_per_s: 0.0,

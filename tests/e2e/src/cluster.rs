@@ -84,7 +84,10 @@ impl Cluster {
     pub fn wait_known(&self, workload: &str, node: &str) -> Result<()> {
         wait_until(DEADLINE, &format!("{workload} to be known as running on {node}"), || {
             let found = self.ask(|client| async move { client.workload(workload).await });
-            Ok(found.ok().filter(|w| w.node == node && w.state == WorkloadState::Running && w.migration.is_none()).map(drop))
+            Ok(found
+                .ok()
+                .filter(|w| w.node == node && w.state == WorkloadState::Running && w.migration.is_none())
+                .map(drop))
         })
     }
 
@@ -157,7 +160,8 @@ pub fn leftovers(node: &Node) -> Result<Vec<String>> {
         let list = node.run(&["sh", "-c", &format!("ls -A {folder} 2>/dev/null || true")])?;
         found.extend(list.lines().map(|name| format!("{folder}/{name}")));
     }
-    let programs = node.run(&["sh", "-c", "ps -eo pid,args | grep -E '[c]riu|[f]og-runc|[r]unc .*(checkpoint|restore)' || true"])?;
+    let programs =
+        node.run(&["sh", "-c", "ps -eo pid,args | grep -E '[c]riu|[f]og-runc|[r]unc .*(checkpoint|restore)' || true"])?;
     found.extend(programs.lines().map(|line| format!("process {}", line.trim())));
     let paused = node.run(&["docker", "ps", "--quiet", "--filter", "status=paused"])?;
     found.extend(paused.lines().map(|id| format!("paused container {id}")));

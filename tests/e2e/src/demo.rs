@@ -180,7 +180,8 @@ fn keep_running(cluster: &Cluster) -> ! {
 /// A signal ends the hosts too, whatever is going on.
 fn end_with_signal(instance: &str) -> Result<()> {
     let instance = instance.to_owned();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot wait for signals")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot wait for signals")?;
     std::thread::spawn(move || {
         let signalled = runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;

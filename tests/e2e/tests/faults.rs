@@ -68,7 +68,14 @@ fn check_rolled_back(cluster: &Cluster) {
 fn rolled_back(cluster: &Cluster, migration: &Migration, words: &[&str]) -> Migration {
     let migration = cluster.over(migration.id).unwrap();
     let cause = migration.cause.clone().unwrap();
-    eprintln!("{}: {} ({:?} on {:?})\n{}", migration.phase, cause.message, cause.step, cause.node, cause.log.join("\n"));
+    eprintln!(
+        "{}: {} ({:?} on {:?})\n{}",
+        migration.phase,
+        cause.message,
+        cause.step,
+        cause.node,
+        cause.log.join("\n")
+    );
     assert_eq!(migration.phase, Phase::RolledBack);
     for word in words {
         assert!(cause.message.to_lowercase().contains(&word.to_lowercase()), "{word:?} is missing in {cause:?}");
@@ -87,7 +94,10 @@ fn every_failure_before_the_commit_leaves_the_source_counting() {
     b.run(&["docker", "create", "--name", "looper", "fog/busybox:1"]).unwrap();
     let migration = cluster.over(cluster.begin("looper", "B").unwrap().id).unwrap();
     let cause = migration.cause.clone().unwrap();
-    assert_eq!((migration.phase, cause.step, cause.node.as_deref()), (Phase::RolledBack, Some(Step::Reserve), Some("B")));
+    assert_eq!(
+        (migration.phase, cause.step, cause.node.as_deref()),
+        (Phase::RolledBack, Some(Step::Reserve), Some("B"))
+    );
     assert!(cause.message.contains("looper"), "{cause:?}");
     assert_eq!(state(b, "looper").unwrap().as_deref(), Some("created"), "what belongs to a user is not touched");
     b.run(&["docker", "rm", "looper"]).unwrap();

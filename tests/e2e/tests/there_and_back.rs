@@ -23,7 +23,8 @@ fn there_and_back(suite: Suite, cgroup: CgroupVersion) {
         (node.suite, node.cgroup) = (suite, Some(cgroup));
     }
     let cluster = Cluster::up(config, &mut |line| eprintln!("{suite} {cgroup}: {line}")).unwrap();
-    let options = ["--restart", "unless-stopped", "--env", "GREETING=hello", "--label", "team=fog", "--hostname", "loop"];
+    let options =
+        ["--restart", "unless-stopped", "--env", "GREETING=hello", "--label", "team=fog", "--hostname", "loop"];
     looper::run(cluster.node("A"), "looper", &options).unwrap();
     cluster.wait_known("looper", "A").unwrap();
     let mut counted = count_on(&cluster, "A", 0).len();

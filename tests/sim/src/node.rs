@@ -154,7 +154,7 @@ impl SimNode {
             run_queue: (load.cpu * 4.0).round(),
             load1: load.cpu * 4.0,
             memory: load.memory,
-            pressure: Pressure { cpu: (load.cpu - 0.7).max(0.0), memory: 0.0, io: 0.0 },
+            pressure: Some(Pressure { cpu: (load.cpu - 0.7).max(0.0), memory: 0.0, io: 0.0 }),
             disk: 0.3,
             network_received_bytes_per_s: 0.0,
             network_sent_bytes_per_s: 0.0,

@@ -53,6 +53,8 @@ impl ClientError {
             format!("no connection within {} s", super::CONNECT_TIMEOUT.as_secs())
         } else if error.is_timeout() {
             format!("no answer within {} s", super::REQUEST_TIMEOUT.as_secs())
+        } else if error.is_body() || error.is_decode() {
+            "the connection broke".to_owned()
         } else {
             innermost(error)
         };

@@ -34,13 +34,12 @@ impl Client {
         let broken = |why: &str| ClientError::Unreachable { url: self.url().to_owned(), why: why.to_owned() };
         let response = tokio::time::timeout(CONNECT_TIMEOUT * 2, self.send(request)).await;
         let response = response.map_err(|_| broken("no answer"))??;
-        let listener = Listener {
-            url: self.url().to_owned(),
-            response,
-            parser: Parser::default(),
-            waiting: VecDeque::new(),
-        };
-        Ok(stream::try_unfold(listener, async |mut listener| Ok(listener.next().await?.map(|notice| (notice, listener)))).boxed())
+        let listener =
+            Listener { url: self.url().to_owned(), response, parser: Parser::default(), waiting: VecDeque::new() };
+        Ok(stream::try_unfold(listener, async |mut listener| {
+            Ok(listener.next().await?.map(|notice| (notice, listener)))
+        })
+        .boxed())
     }
 
     /// What changes from now on. Names of events that this version does not know are passed over. See

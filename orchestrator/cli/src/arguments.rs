@@ -1,0 +1,235 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fog_api::migration::Strategy;
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0    done
+  1    failed: refused, rolled back, not found
+  2    the command line or a setting is wrong
+  3    the orchestrator cannot be reached
+  4    not authorised: the token is missing or wrong
+  5    timed out waiting; what was begun goes on
+  130  interrupted; what was begun goes on
+
+A flag goes before its environment variable. Colours: only on a terminal, and never with NO_COLOR set.";
+
+/// See where containers run in the fog, move them, and ask why they moved.
+#[derive(Debug, Parser)]
+#[command(name = "fogctl", version, after_help = AFTER_HELP, infer_subcommands = true, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection and output")]
+pub(crate) struct Global {
+    /// The orchestrator's address.
+    #[arg(long, global = true, value_name = "URL", env = "FOG_URL", default_value = "http://127.0.0.1:7700")]
+    pub(crate) url: String,
+    /// The orchestrator's token, needed to change anything. A file is safer: other users see a command line.
+    #[arg(long, global = true, value_name = "TOKEN", env = "FOG_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// A file that holds the token, for example the file `token` of the orchestrator's data directory.
+    #[arg(long, global = true, value_name = "FILE", env = "FOG_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// For people, or exactly the API's JSON.
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Tables and sentences.
+    Table,
+    /// The API's JSON and nothing else.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The nodes: how busy, how healthy, how many containers.
+    Nodes,
+    /// The containers that Fogshift knows, and where they run.
+    Workloads {
+        /// Only those on this node.
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Migrations, newest first.
+    Migrations {
+        /// Only this workload's.
+        #[arg(long, value_name = "NAME")]
+        workload: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Decisions, newest first: what was to move where, and why.
+    Decisions {
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// The policy in force.
+    Policy,
+    /// Move a running container to another node.
+    Migrate(Migrate),
+    /// Why a migration happened and how it went: every candidate, every factor, every phase.
+    Explain {
+        /// A migration's id or the beginning of it, a workload's name (its latest migration), or `last`.
+        #[arg(value_name = "MIGRATION")]
+        migration: String,
+    },
+    /// Stop a migration and roll it back; possible until its commit.
+    Cancel {
+        /// A migration's id or the beginning of it, a workload's name (its latest migration), or `last`.
+        #[arg(value_name = "MIGRATION")]
+        migration: String,
+    },
+    /// What changes, as it happens.
+    Events {
+        /// Go on for ever, also over lost connections. Without it, print what was decided and moved so far.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// A completion script for a shell, for example: fogctl completion bash > /etc/bash_completion.d/fogctl
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// The version of fogctl, and whether the orchestrator answers.
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// The container's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) workload: String,
+    /// Where to; the orchestrator chooses when it is left out.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) to: Option<String>,
+    /// How the memory travels.
+    #[arg(long, value_enum, default_value_t = StrategyName::Auto)]
+    pub(crate) strategy: StrategyName,
+    /// Wait until it is over, showing its progress.
+    #[arg(long, short)]
+    pub(crate) wait: bool,
+    /// How long to wait at most, for example `90s`, `10m` or `1h`.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, requires = "wait")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StrategyName {
+    /// The orchestrator chooses.
+    Auto,
+    /// Freeze, move everything, run.
+    StopAndCopy,
+    /// Copy while it runs, then freeze for the rest.
+    PreCopy,
+    /// Freeze, move the little state, run, memory follows.
+    PostCopy,
+    /// Pre-copy, then post-copy.
+    Hybrid,
+}
+
+impl From<StrategyName> for Strategy {
+    fn from(name: StrategyName) -> Self {
+        match name {
+            StrategyName::Auto => Self::Auto,
+            StrategyName::StopAndCopy => Self::StopAndCopy,
+            StrategyName::PreCopy => Self::PreCopy,
+            StrategyName::PostCopy => Self::PostCopy,
+            StrategyName::Hybrid => Self::Hybrid,
+        }
+    }
+}
+
+/// `90s`, `10m`, `1h`, `500ms`; longer than nothing and at most 30 days.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit.trim() {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("expected a number with its unit, for example 90s, 10m or 1h".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "expected a number with its unit, for example 90s".to_owned())?;
+    let seconds = number * seconds;
+    if seconds > 0.0 && seconds <= 30.0 * 86_400.0 {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("expected more than nothing and at most 720h".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn migrate_with_everything() {
+        let arguments =
+            parse("fogctl migrate looper --to C --strategy stop-and-copy --wait --timeout 90s --output json").unwrap();
+        assert_eq!(arguments.global.output, Output::Json);
+        let Command::Migrate(migrate) = arguments.command else { panic!("not migrate") };
+        assert_eq!((migrate.workload.as_str(), migrate.to.as_deref()), ("looper", Some("C")));
+        assert_eq!((migrate.strategy, migrate.wait), (StrategyName::StopAndCopy, true));
+        assert_eq!(migrate.timeout, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn global_settings_may_stand_before_or_behind_the_command() {
+        for line in ["fogctl --url http://fog:1 nodes", "fogctl nodes --url http://fog:1"] {
+            assert_eq!(parse(line).unwrap().global.url, "http://fog:1");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "fogctl",
+            "fogctl migrate",
+            "fogctl migrate looper --timeout 5s",
+            "fogctl migrate looper --wait --timeout 5",
+            "fogctl migrate looper --wait --timeout 0s",
+            "fogctl migrate looper --strategy teleport",
+            "fogctl migrations --limit 0",
+            "fogctl migrations --limit 1001",
+            "fogctl nodes --output xml",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(duration("m").is_err() && duration("-5s").is_err() && duration("1e9h").is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! One command a file.
+
+mod cancel;
+mod completion;
+mod decisions;
+mod events;
+mod explain;
+mod migrate;
+mod migrations;
+mod nodes;
+mod policy;
+mod progress;
+mod resolve;
+mod version;
+mod workloads;
+
+use crate::arguments::Command;
+use crate::exit::{Exit, Failure};
+use crate::session::Session;
+
+/// Carries a command out.
+pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Nodes => nodes::run(session).await,
+        Command::Workloads { node } => workloads::run(session, node.as_deref()).await,
+        Command::Migrations { workload, limit } => migrations::run(session, workload, limit).await,
+        Command::Decisions { limit } => decisions::run(session, limit).await,
+        Command::Policy => policy::run(session).await,
+        Command::Migrate(migrate) => migrate::run(session, migrate).await,
+        Command::Explain { migration } => explain::run(session, &migration).await,
+        Command::Cancel { migration } => cancel::run(session, &migration).await,
+        Command::Events { follow } => events::run(session, follow).await,
+        Command::Completion { shell } => completion::run(shell),
+        Command::Version => version::run(session).await,
+    }
+}

@@ -1,0 +1,55 @@
+//! `fogctl decisions`
+
+use fog_api::decision::Decision;
+use jiff::Timestamp;
+
+use crate::exit::{Exit, Failure};
+use crate::render::table::{Cell, Side, Table};
+use crate::render::text::{clean, short, wrap};
+use crate::render::units;
+use crate::session::Session;
+
+pub(super) async fn run(session: &Session, limit: u32) -> Result<Exit, Failure> {
+    let decisions = session.reader()?.decisions(Some(limit)).await?;
+    session.result(&decisions, |paint| {
+        let mut out = table(&decisions.items, Timestamp::now()).render(paint, "");
+        if let Some(latest) = decisions.items.first() {
+            let title = format!("Latest: {}", clean(&latest.workload));
+            out.push_str(&format!("\n{}\n  {}\n", paint.head(&title), wrap(&latest.reason, 96, "  ")));
+        }
+        out
+    })?;
+    if decisions.items.is_empty() {
+        eprintln!("Nothing has been decided yet.");
+    }
+    Ok(Exit::Done)
+}
+
+fn table(decisions: &[Decision], now: Timestamp) -> Table {
+    let mut table = Table::new(&[
+        ("workload", Side::Left),
+        ("from", Side::Left),
+        ("to", Side::Left),
+        ("score", Side::Right),
+        ("candidates", Side::Right),
+        ("asked by", Side::Left),
+        ("policy", Side::Right),
+        ("migration", Side::Left),
+        ("made", Side::Right),
+    ]);
+    for decision in decisions {
+        let chosen = decision.candidates.iter().find(|c| Some(&c.node) == decision.destination.as_ref());
+        table.row(vec![
+            Cell::from(&decision.workload),
+            Cell::from(&decision.source),
+            Cell::from(decision.destination.as_deref().unwrap_or("stays")),
+            units::or_unknown(chosen.and_then(|chosen| chosen.score), |score| format!("{score:.4}")).into(),
+            decision.candidates.len().to_string().into(),
+            Cell::from(&decision.asked_by),
+            decision.policy_version.to_string().into(),
+            units::or_unknown(decision.migration, short).into(),
+            Cell::quiet(units::ago(decision.at, now)),
+        ]);
+    }
+    table
+}
