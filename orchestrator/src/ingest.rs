@@ -61,7 +61,7 @@ fn bound(sample: &mut Sample) {
     fraction(&mut sample.cpu);
     fraction(&mut sample.memory);
     fraction(&mut sample.disk);
-    for pressure in &mut sample.pressure {
+    if let Some(pressure) = &mut sample.pressure {
         fraction(&mut pressure.cpu);
         fraction(&mut pressure.memory);
         fraction(&mut pressure.io);

@@ -15,6 +15,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("No space left", "The images do not fit into the tmpfs that holds them; make it larger."),
     ("ENOSPC", "The images do not fit into the tmpfs that holds them; make it larger."),
     ("tty:", "A process in the container holds a terminal that belongs to somebody outside of it."),
+    ("sockets: Can't get 1:", "This node's CRIU is too old for its kernel's sockets; install CRIU 4.2 or newer."),
     ("io_uring", "A process in the container uses io_uring, which CRIU cannot dump."),
     ("Can't dump file", "A process in the container has a device or special file open that CRIU cannot dump."),
     ("netlink", "A process in the container has a netlink socket in use that CRIU cannot dump."),
@@ -149,7 +150,8 @@ mod tests {
 
     #[test]
     fn known_errors_have_a_meaning() {
-        let line = "(00.026) Error (criu/sk-inet.c:191): inet: Connected TCP socket, consider using --tcp-established option.";
+        let line =
+            "(00.026) Error (criu/sk-inet.c:191): inet: Connected TCP socket, consider using --tcp-established option.";
         assert!(meaning(&[line.to_owned()]).is_some_and(|text| text.contains("TCP connection")));
         assert_eq!(meaning(&["(00.1) Error (criu/x.c:1): something new".to_owned()]), None);
         assert_eq!(meaning(&["tty: all fine".to_owned()]), None, "not an error");

@@ -75,10 +75,9 @@ impl Dump {
             return Ok(());
         }
         let folder = self.folder.clone();
-        let (log, said) = blocking(move || {
-            (criu::last_lines(&folder.work().join("dump.log")), runc_errors(&log_file(&folder)))
-        })
-        .await?;
+        let (log, said) =
+            blocking(move || (criu::last_lines(&folder.work().join("dump.log")), runc_errors(&log_file(&folder))))
+                .await?;
         let reason = match criu::meaning(&log) {
             Some(meaning) => meaning.to_owned(),
             None if said.is_empty() => format!("runc checkpoint ended with {status}."),
@@ -135,8 +134,11 @@ mod tests {
     #[test]
     fn runcs_errors_are_collected() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), "{\"level\":\"info\",\"msg\":\"a\"}\n{\"level\":\"error\",\"msg\":\"b\"}\nrubbish\n")
-            .expect("write");
+        std::fs::write(
+            file.path(),
+            "{\"level\":\"info\",\"msg\":\"a\"}\n{\"level\":\"error\",\"msg\":\"b\"}\nrubbish\n",
+        )
+        .expect("write");
         assert_eq!(runc_errors(file.path()), "b");
     }
 }

@@ -57,12 +57,28 @@ impl Folder {
 /// Removes a folder with all that is in it. Nothing there is fine.
 pub(super) async fn remove_folder(path: &Path) -> Result<(), Cause> {
     let doomed = path.to_owned();
-    match blocking(move || std::fs::remove_dir_all(doomed)).await? {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Cause::node(&format!("{} could not be removed", path.display()), &error))
-        }
+    blocking(move || remove_tree(&doomed))
+        .await?
+        .map_err(|error| Cause::node(&format!("{} could not be removed", path.display()), &error))
+}
+
+/// Takes off first what is mounted there: a CRIU that was killed leaves a mount of the cgroups behind, and removing
+/// must not walk into that. Blocking.
+pub(super) fn remove_tree(path: &Path) -> std::io::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    for mount in mounts_below(&mounts, path).into_iter().rev() {
+        rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH)?;
+    }
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Where something is mounted inside a folder, outer mounts first.
+fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
+    let places = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    places.filter(|place| place.starts_with(folder)).collect()
 }
 
 /// Whether images of a container that uses `memory_bytes` may be kept here; `copies` is how often the memory is
@@ -70,7 +86,8 @@ pub(super) async fn remove_folder(path: &Path) -> Result<(), Cause> {
 pub(super) fn room(inner: &Inner, memory_bytes: u64, copies: u64) -> Result<(), String> {
     let (folder, node) = (&inner.config.images_dir, &inner.config.node);
     let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-    let place = rustix::fs::statfs(folder).map_err(|error| format!("{} cannot be looked at: {error}.", folder.display()))?;
+    let place =
+        rustix::fs::statfs(folder).map_err(|error| format!("{} cannot be looked at: {error}.", folder.display()))?;
     let kind = place.f_type as u64;
     if !MEMORY_FILE_SYSTEMS.contains(&kind) {
         return Err(format!(
@@ -123,6 +140,14 @@ pub(super) fn list(folder: &Path) -> std::io::Result<Vec<(String, PathBuf, u64)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_in_a_folder_are_found() {
+        let mountinfo = "1 0 0:1 / /run rw - tmpfs tmpfs rw\n2 1 0:2 / /run/images/a/work/yard rw - tmpfs n rw\n\
+                         3 2 0:3 / /run/images/a/work/yard/cpu rw - cgroup c rw\n4 1 0:4 / /run/images/ab rw - x x rw\n";
+        let found = mounts_below(mountinfo, Path::new("/run/images/a"));
+        assert_eq!(found, [PathBuf::from("/run/images/a/work/yard"), PathBuf::from("/run/images/a/work/yard/cpu")]);
+    }
 
     #[test]
     fn available_memory_is_read() {

@@ -20,16 +20,22 @@ pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command) -> StepResult
 /// The container as it is now, with the memory it uses, if nothing stands in the way of moving it.
 pub(super) async fn movable(inner: &Arc<Inner>, workload: &str) -> Result<(Value, u64), Cause> {
     let inspect = inner.docker.inspect(workload).await.map_err(Cause::docker("inspect the container"))?;
-    let inspect = inspect
-        .ok_or_else(|| Cause::gone(format!("There is no container {workload} on {}.", inner.config.node)))?;
+    let inspect =
+        inspect.ok_or_else(|| Cause::gone(format!("There is no container {workload} on {}.", inner.config.node)))?;
     let mut found = obstacles::obstacles(&inspect);
     let changed = inner.docker.changed_files(workload).await.map_err(Cause::docker("list the changed files"))?;
-    found.extend(obstacles::changed_files(&changed));
+    found.extend(obstacles::changed_files(&inspect, &changed));
     let init = init_of(&inspect);
-    let memory_bytes = match init {
-        Some(init) => blocking(move || tasks::resident_bytes(init)).await?,
-        None => 0,
+    let (memory_bytes, stuck) = match init {
+        Some(init) => blocking(move || (tasks::resident_bytes(init), tasks::has_stuck_tasks(init))).await?,
+        None => (0, false),
     };
+    if stuck {
+        found.push(
+            "A process in the container is stopped (SIGSTOP), and CRIU cannot dump it on cgroup v1; continue it first."
+                .to_owned(),
+        );
+    }
     found.extend(images::room(inner, memory_bytes, 1).err());
     if found.is_empty() {
         Ok((inspect, memory_bytes))

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use fog_api::agent::Role;
 
+use super::images::remove_tree;
 use super::{Engine, EngineError, lock};
 
 impl Engine {
@@ -42,7 +43,7 @@ fn keep_only(folder: &Path, known: &BTreeSet<OsString>) -> Result<(), EngineErro
         let path = entry.path();
         if path.is_dir() && !known.contains(&entry.file_name()) {
             tracing::info!(path = %path.display(), "removes a leftover");
-            std::fs::remove_dir_all(&path).map_err(EngineError::at(&path))?;
+            remove_tree(&path).map_err(EngineError::at(&path))?;
         }
     }
     Ok(())

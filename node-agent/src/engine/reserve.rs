@@ -24,9 +24,8 @@ pub(super) async fn reserve(
     ticket: &Ticket,
     source: &str,
 ) -> StepResult {
-    let ticket = TicketKey::decode(ticket).ok_or_else(|| {
-        Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake.")
-    })?;
+    let ticket = TicketKey::decode(ticket)
+        .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
     let image = admissible(inner, specification).await?;
     let policy = specification::restart_policy(&specification.inspect);
     let epoch = command.epoch;
@@ -85,10 +84,7 @@ async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result
     let image = image_here(inner, specification).await?;
     if image.is_none() {
         let called = inspect.pointer("/Config/Image").and_then(Value::as_str).unwrap_or("?");
-        found.push(format!(
-            "Image {} ({called}) is not on {node}; pull or load it there.",
-            specification.image
-        ));
+        found.push(format!("Image {} ({called}) is not on {node}; pull or load it there.", specification.image));
     }
     for network in specification::networks(inspect) {
         if !docker.has_network(&network).await.map_err(Cause::docker("look for its networks"))? {
@@ -117,9 +113,8 @@ async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result
 
 /// How to call the image here: by the name it was created with, if that means the same image, else by its id.
 async fn image_here(inner: &Arc<Inner>, specification: &Specification) -> Result<Option<String>, Cause> {
-    let look = |image: String| async move {
-        inner.docker.image_id(&image).await.map_err(Cause::docker("look for the image"))
-    };
+    let look =
+        |image: String| async move { inner.docker.image_id(&image).await.map_err(Cause::docker("look for the image")) };
     let named = specification.inspect.pointer("/Config/Image").and_then(Value::as_str).unwrap_or_default();
     if !named.is_empty() && look(named.to_owned()).await?.as_ref() == Some(&specification.image) {
         return Ok(Some(named.to_owned()));

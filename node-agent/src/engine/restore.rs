@@ -232,10 +232,7 @@ async fn ready(inner: &Arc<Inner>, command: &Command, container: &str, folder: &
 }
 
 /// Docker's start came to an end that is not a restored container.
-async fn not_restored(
-    folder: &Folder,
-    started: Result<Result<(), DockerError>, tokio::task::JoinError>,
-) -> Cause {
+async fn not_restored(folder: &Folder, started: Result<Result<(), DockerError>, tokio::task::JoinError>) -> Cause {
     let said = match started {
         Ok(Err(error)) => error.to_string(),
         Ok(Ok(())) => "Docker started the container without asking for the images; is fog-runc the runtime called \
@@ -255,11 +252,15 @@ async fn held(inner: &Arc<Inner>, container: &str) -> Result<(), Cause> {
     let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
     let init = inspect.as_ref().and_then(init_of);
     let init = init.ok_or_else(|| Cause::new(FailureKind::Runtime, "The restored container has no process."))?;
-    let tasks = blocking(move || tasks::of_container(init)).await?;
-    if !tasks.is_empty() && tasks.iter().all(tasks::Task::is_still) {
-        Ok(())
-    } else {
+    let (tasks, cgroup) = blocking(move || (tasks::of_container(init), tasks::cgroup(init))).await?;
+    if tasks.is_empty() || !tasks.iter().all(tasks::Task::is_still) {
         let message = "The restored container is not held: its tasks run or are gone. Does CRIU know leave-stopped?";
-        Err(Cause::new(FailureKind::Runtime, message))
+        return Err(Cause::new(FailureKind::Runtime, message));
     }
+    if !cgroup.contains(container) {
+        let message = "The restored tasks are not in the container's own cgroup, so neither limits nor pausing would \
+                       reach them; use a newer runc.";
+        return Err(Cause::new(FailureKind::Runtime, message).with_log(cgroup.lines().map(str::to_owned).collect()));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fog_api::agent::{Command, FailureKind, Peer, Report, Role, Stage, Step, Ticket};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +36,8 @@ pub(super) async fn ship(
     cancel: &CancellationToken,
     reporter: &Reporter,
 ) -> StepResult {
-    let ticket = TicketKey::decode(ticket).ok_or_else(|| {
-        Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake.")
-    })?;
+    let ticket = TicketKey::decode(ticket)
+        .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
     let (inspect, _) = movable(inner, &command.workload).await?;
     let container = id_of(&inspect)?;
     let policy = specification::restart_policy(&inspect);
@@ -74,18 +73,20 @@ pub(super) async fn ship(
     reporter.tell(Stage::Dump, 0, None);
 
     let dumping = Instant::now();
-    dump(inner, command, &container, &folder, &mut outgoing).await?;
+    dump(inner, command, &inspect, &folder, &mut outgoing).await?;
     stages.insert(Stage::Dump, ms_since(dumping));
     let tail = match (console, log, init_of(&inspect)) {
-        (Some(console), Some(log), Some(init)) => Some(blocking({
-            let container = container.clone();
-            move || {
-                console::wait_until_read(init, &container, &log);
-                console.tail()
-            }
-        })
-        .await?
-        .map_err(|error| Cause::node("The container's log could not be read", &error))?),
+        (Some(console), Some(log), Some(init)) => Some(
+            blocking({
+                let container = container.clone();
+                move || {
+                    console::wait_until_read(init, &container, &log);
+                    console.tail()
+                }
+            })
+            .await?
+            .map_err(|error| Cause::node("The container's log could not be read", &error))?,
+        ),
         _ => None,
     };
 
@@ -107,10 +108,7 @@ pub(super) async fn ship(
 }
 
 /// The work, unless the migration is given up first.
-async fn or_cancelled<T>(
-    cancel: &CancellationToken,
-    work: impl Future<Output = Result<T, Cause>>,
-) -> Result<T, Cause> {
+async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Cause::cancelled()),
@@ -142,10 +140,11 @@ async fn prepare(
 async fn dump(
     inner: &Arc<Inner>,
     command: &Command,
-    container: &str,
+    inspect: &Value,
     folder: &Folder,
     outgoing: &mut Outgoing,
 ) -> Result<(), Cause> {
+    let container = &id_of(inspect)?;
     let mut dump = Dump::start(container, folder).await?;
     let identity = dump.identity;
     let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
@@ -177,7 +176,7 @@ async fn dump(
         return Err(Cause::transfer("the destination")(error));
     }
     let changed = changed.map_err(Cause::docker("list the changed files"))?;
-    match obstacles::changed_files(&changed) {
+    match obstacles::changed_files(inspect, &changed) {
         Some(obstacle) => Err(Cause::refused(format!("{} cannot be moved. {obstacle}", command.workload))),
         None => Ok(()),
     }

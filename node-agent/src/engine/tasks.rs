@@ -96,7 +96,7 @@ fn numbers(folder: PathBuf) -> Vec<i32> {
 /// Sends a signal. A process that is gone already is no error.
 pub(super) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid).filter(|pid| !pid.is_init()) {
-        drop(kill_process(pid, signal));
+        kill_process(pid, signal).ok();
     }
 }
 
@@ -118,6 +118,17 @@ pub(super) fn resident_bytes(init: i32) -> u64 {
     pages.sum::<u64>() * page
 }
 
+/// Whether a task is stopped under the freezer of cgroup v1: frozen there, it never answers CRIU's attempt to trace it.
+pub(super) fn has_stuck_tasks(init: i32) -> bool {
+    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    !unified && of_container(init).iter().any(Task::is_stopped)
+}
+
+/// The cgroups of a process, one a line.
+pub(super) fn cgroup(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()
+}
+
 /// Identifies a process that runs now.
 pub(super) fn identify(pid: i32) -> Option<ProcessIdentity> {
     Some(ProcessIdentity { pid, started: Stat::of(pid)?.started })
@@ -125,9 +136,10 @@ pub(super) fn identify(pid: i32) -> Option<ProcessIdentity> {
 
 /// Whether anything of the process's group still runs. Only processes that started no earlier than it count.
 pub(super) fn group_is_alive(leader: ProcessIdentity) -> bool {
-    numbers(PathBuf::from("/proc")).into_iter().filter_map(Stat::of).any(|stat| {
-        stat.group == leader.pid && stat.started >= leader.started && !matches!(stat.state, 'Z' | 'X')
-    })
+    numbers(PathBuf::from("/proc"))
+        .into_iter()
+        .filter_map(Stat::of)
+        .any(|stat| stat.group == leader.pid && stat.started >= leader.started && !matches!(stat.state, 'Z' | 'X'))
 }
 
 /// Asks again and again until it is so, at most for `patience`. Blocking.

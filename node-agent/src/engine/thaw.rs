@@ -19,7 +19,10 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
     if let Some(orphan) = record.as_ref().and_then(|record| record.checkpoint)
         && !blocking(move || dump::wait_for_orphan(orphan)).await?
     {
-        return Err(Cause::new(FailureKind::Runtime, "The dump does not end; thawing under it would damage the tasks."));
+        return Err(Cause::new(
+            FailureKind::Runtime,
+            "The dump does not end; thawing under it would damage the tasks.",
+        ));
     }
     let touched = record.filter(|record| record.has_begun(Step::Ship));
     let name = match &touched {
@@ -42,7 +45,8 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
             Ok(Report { seen_running: Some(true), ..Report::default() })
         }
         Some(inspect) if state_is(&inspect, "Paused") => {
-            let message = format!("{} is paused, and not by this migration; unpause it when it may go on.", command.workload);
+            let message =
+                format!("{} is paused, and not by this migration; unpause it when it may go on.", command.workload);
             Err(Cause::new(FailureKind::Runtime, message))
         }
         Some(_) => Err(Cause::gone(format!("{} was stopped by somebody else meanwhile.", command.workload))),

@@ -3,8 +3,8 @@
 //! Ordinary calls go through bollard's types. Reading a container's configuration and creating
 //! one out of it go through [`raw`], so that no field is lost which bollard does not know yet.
 
-pub mod obstacles;
 pub mod observe;
+pub mod obstacles;
 mod ports;
 mod raw;
 pub mod specification;
@@ -109,8 +109,10 @@ impl Docker {
         let path = format!("/containers/create?name={}", raw::escape(name));
         let created = raw::request(&self.socket, "POST", &path, Some(body), ORDINARY).await?;
         let id = created.get("Id").and_then(Value::as_str);
-        id.map(str::to_owned)
-            .ok_or_else(|| DockerError::Said { status: 200, message: "Docker created a container without an id".into() })
+        id.map(str::to_owned).ok_or_else(|| DockerError::Said {
+            status: 200,
+            message: "Docker created a container without an id".into(),
+        })
     }
 
     /// Starts a container; returns when it is up, however long that takes.
@@ -185,4 +187,3 @@ impl Docker {
         Ok(published)
     }
 }
-

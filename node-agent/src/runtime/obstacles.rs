@@ -3,6 +3,8 @@
 //! Each obstacle is a whole sentence for people. All of them are reported at once, so that nobody
 //! has to remove one to learn of the next.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -92,15 +94,25 @@ fn mounts(inspect: &Value, found: &mut Vec<String>) {
                 word("Source"),
                 word("Destination")
             )),
-            other => found.push(format!("The mount at {} is of the kind {other}, which is not moved.", word("Destination"))),
+            other => {
+                found.push(format!("The mount at {} is of the kind {other}, which is not moved.", word("Destination")))
+            }
         }
     }
 }
 
-/// The sentence for files that differ from the image; `None` when there are none.
-pub fn changed_files(paths: &[String]) -> Option<String> {
-    let (first, rest) = paths.split_first()?;
-    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+/// The sentence for files that differ from the image; `None` when there are none. The places where Docker mounts
+/// something do not count: they are made anew wherever the container is created.
+pub fn changed_files(inspect: &Value, paths: &[String]) -> Option<String> {
+    let mounts = list_of_objects(inspect, "/Mounts").iter().filter_map(|mount| mount.get("Destination")?.as_str());
+    let tmpfs = inspect.pointer("/HostConfig/Tmpfs").and_then(Value::as_object).into_iter().flatten();
+    let places: Vec<&str> = mounts.chain(tmpfs.map(|(place, _)| place.as_str())).collect();
+    let is_way_to_a_place =
+        |path: &str| places.iter().any(|place| Path::new(place.trim_end_matches('/')).starts_with(path));
+    let mut changed = paths.iter().filter(|path| !is_way_to_a_place(path));
+    let first = changed.next()?;
+    let rest = changed.count();
+    let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
     Some(format!("Files in the container differ from its image ({first}{more}); changed files are not moved yet."))
 }
 
@@ -182,8 +194,21 @@ mod tests {
 
     #[test]
     fn changed_files_are_counted() {
-        assert_eq!(changed_files(&[]), None);
-        assert!(changed_files(&["/a".into()]).is_some_and(|text| text.contains("(/a)")));
-        assert!(changed_files(&["/a".into(), "/b".into()]).is_some_and(|text| text.contains("and 1 more")));
+        let changed =
+            |paths: &[&str]| changed_files(&plain(), &paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());
+        assert_eq!(changed(&[]), None);
+        assert!(changed(&["/a"]).is_some_and(|text| text.contains("(/a)")));
+        assert!(changed(&["/a", "/b"]).is_some_and(|text| text.contains("and 1 more")));
+    }
+
+    #[test]
+    fn places_of_mounts_are_no_changes() {
+        let mut inspect = plain();
+        inspect["HostConfig"]["Tmpfs"] = json!({"/scratch": ""});
+        inspect["Mounts"] = json!([{"Type": "tmpfs", "Destination": "/var/cache/web"}]);
+        let paths = ["/scratch", "/var", "/var/cache", "/var/cache/web"].map(str::to_owned);
+        assert_eq!(changed_files(&inspect, &paths), None);
+        assert!(changed_files(&inspect, &["/scratch2".into()]).is_some());
+        assert!(changed_files(&inspect, &["/scratch/x".into()]).is_some());
     }
 }

@@ -53,8 +53,7 @@ pub(super) async fn request(
         Ok(reply) => reply.map_err(unreachable)?,
         Err(_) => return Err(DockerError::Unreachable(format!("no reply within {} s", deadline.as_secs()))),
     };
-    let (status, body) =
-        split(&reply).ok_or_else(|| DockerError::Unreachable("its reply is not HTTP".to_owned()))?;
+    let (status, body) = split(&reply).ok_or_else(|| DockerError::Unreachable("its reply is not HTTP".to_owned()))?;
     let value: Result<Value, _> = serde_json::from_slice(body);
     if (200..300).contains(&status) {
         return value.map_err(|error| DockerError::Said { status, message: format!("its reply is not JSON: {error}") });

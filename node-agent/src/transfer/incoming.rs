@@ -98,9 +98,9 @@ async fn receive<R: AsyncRead + Unpin>(
             }
             (Frame::Data(content), Some(open)) => {
                 // One chunk into tmpfs: far below a millisecond, not worth another thread.
-                open.file.write_all(content).map_err(|error| {
-                    TransferError::File(format!("{} cannot be written: {error}", open.name))
-                })?;
+                open.file
+                    .write_all(content)
+                    .map_err(|error| TransferError::File(format!("{} cannot be written: {error}", open.name)))?;
                 bytes += content.len() as u64;
                 if open.kind == Kind::Image {
                     image_bytes += content.len() as u64;

@@ -24,6 +24,8 @@ mod incoming;
 mod link;
 mod outgoing;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use arrivals::{Arrival, Arrivals, Received};

@@ -170,7 +170,8 @@ mod tests {
                 Frame::EndOfHistory, Frame::Alive, Frame::Announce { bytes }, Frame::Finish { files, bytes },
                 Frame::Received { files, bytes }, Frame::Rejected(&reason),
             ] {
-                prop_assert_eq!(Frame::decode(&body(&frame)).expect("decodes"), frame);
+                let body = body(&frame);
+                prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);
             }
         }
 

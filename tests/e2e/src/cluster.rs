@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use fog_api::client::{Client, ClientError, Waited};
 use fog_api::migration::{Migration, MigrationRequest, Phase, Strategy};
-use fog_api::node::Availability;
+use fog_api::node::{Availability, Node};
 use fog_api::workload::WorkloadState;
-use fog_lab::{Lab, LabConfig, LabGuard, Node, wait_until};
+use fog_lab::{Lab, LabConfig, LabGuard, wait_until};
 use uuid::Uuid;
 
 /// Generous: a cluster may share its machine with a compiler.
@@ -58,7 +58,7 @@ impl Cluster {
 
     /// One host.
     #[track_caller]
-    pub fn node(&self, name: &str) -> &Node {
+    pub fn node(&self, name: &str) -> &fog_lab::Node {
         self.lab.node(name)
     }
 
@@ -70,14 +70,24 @@ impl Cluster {
     /// Waits until every node is active and connected and measures its links.
     pub fn wait_active(&self) -> Result<()> {
         let expected = self.lab.nodes().len();
-        wait_until(DEADLINE, "every agent to report", || {
-            let Ok(nodes) = self.ask(|client| async move { client.nodes().await }) else { return Ok(None) };
-            let ready = nodes.items.iter().filter(|node| {
+        let mut last = String::new();
+        let ready = wait_until(DEADLINE, "every agent to report", || {
+            let nodes = match self.ask(|client| async move { client.nodes().await }) {
+                Ok(nodes) => nodes.items,
+                Err(error) => {
+                    last = format!("{error:#}");
+                    return Ok(None);
+                }
+            };
+            let ready = |node: &Node| {
                 let linked = node.links.iter().filter(|link| link.rtt_ms.is_some()).count();
                 node.availability == Availability::Active && node.connected && linked + 1 == expected
-            });
-            Ok((ready.count() == expected).then_some(()))
-        })
+            };
+            let waiting = nodes.iter().filter(|node| !ready(node)).map(|node| format!("{node:?}"));
+            last = waiting.collect::<Vec<_>>().join("\n");
+            Ok((nodes.iter().filter(|node| ready(node)).count() == expected).then_some(()))
+        });
+        ready.with_context(|| format!("last seen: {last}"))
     }
 
     /// Waits until the orchestrator knows a workload as running on a node.
@@ -133,7 +143,7 @@ impl Cluster {
 }
 
 /// What Docker on a node says of a container: `running`, `paused`, `exited`, …; `None` if there is none.
-pub fn state(node: &Node, name: &str) -> Result<Option<String>> {
+pub fn state(node: &fog_lab::Node, name: &str) -> Result<Option<String>> {
     let output = node.exec(&["docker", "inspect", "--format", "{{.State.Status}}", name])?;
     let missing = String::from_utf8_lossy(&output.stderr).to_lowercase().contains("no such object");
     match (output.status.success(), missing) {
@@ -144,7 +154,7 @@ pub fn state(node: &Node, name: &str) -> Result<Option<String>> {
 }
 
 /// Whether a container's first process can run: Docker calls a held one `running` too, but its tasks are stopped.
-pub fn runs(node: &Node, name: &str) -> Result<bool> {
+pub fn runs(node: &fog_lab::Node, name: &str) -> Result<bool> {
     if state(node, name)?.as_deref() != Some("running") {
         return Ok(false);
     }
@@ -154,7 +164,7 @@ pub fn runs(node: &Node, name: &str) -> Result<bool> {
 }
 
 /// Everything that a migration must not leave behind on a node, one line each; empty when it is clean.
-pub fn leftovers(node: &Node) -> Result<Vec<String>> {
+pub fn leftovers(node: &fog_lab::Node) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for folder in ["/run/fogshift/images", "/run/fogshift/restore"] {
         let list = node.run(&["sh", "-c", &format!("ls -A {folder} 2>/dev/null || true")])?;

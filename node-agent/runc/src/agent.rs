@@ -1,0 +1,58 @@
+//! Asking the agent what to do with a container it made a restore folder for.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::restore_folder::agent_socket;
+
+/// The agent's answer.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub(crate) enum Verdict {
+    /// Restore it.
+    Restore {
+        images: PathBuf,
+        work: PathBuf,
+        criu_config: PathBuf,
+        /// JSON lines of the container's log to say before.
+        tail: Option<PathBuf>,
+    },
+    /// Create it like any other container.
+    Create,
+    /// Fail.
+    Refuse { reason: String },
+}
+
+/// Waits for as long as the images travel. When the agent ends meanwhile, nothing is restored.
+pub(crate) fn ask(container: &str) -> Result<Verdict, String> {
+    let socket = agent_socket();
+    let mut stream = UnixStream::connect(&socket).map_err(|error| {
+        format!("the agent cannot be asked on {}: {error}; is fog-agent running?", socket.display())
+    })?;
+    let mut question = serde_json::json!({"container": container}).to_string();
+    question.push('\n');
+    stream.write_all(question.as_bytes()).map_err(|error| format!("the agent does not listen: {error}"))?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(|error| format!("the agent does not answer: {error}"))?;
+    if answer.is_empty() {
+        return Err("the agent ended before the images were there; nothing was restored".into());
+    }
+    serde_json::from_str(&answer).map_err(|error| format!("the agent's answer is not understood: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_understood() {
+        let restore = r#"{"verdict":"restore","images":"/i","work":"/w","criu_config":"/c","tail":null}"#;
+        assert!(matches!(serde_json::from_str(restore), Ok(Verdict::Restore { tail: None, .. })));
+        assert!(matches!(serde_json::from_str(r#"{"verdict":"create"}"#), Ok(Verdict::Create)));
+        let refuse = r#"{"verdict":"refuse","reason":"no"}"#;
+        assert!(matches!(serde_json::from_str(refuse), Ok(Verdict::Refuse { reason }) if reason == "no"));
+    }
+}

@@ -1,0 +1,84 @@
+//! The container's OCI configuration, with our hook and CRIU's options added.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cgroup;
+
+/// The annotation that names CRIU's configuration file to runc.
+const CRIU_CONFIG: &str = "org.criu.config";
+
+/// Adds the hook and the annotation to `config.json` of the bundle, and the container's cgroup to CRIU's file.
+pub(crate) fn prepare(
+    bundle: &Path,
+    program: &Path,
+    folder: &Path,
+    criu_config: &Path,
+    systemd: bool,
+) -> Result<(), String> {
+    let file = bundle.join("config.json");
+    let text = std::fs::read(&file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    let mut config: Value =
+        serde_json::from_slice(&text).map_err(|error| format!("{} is not JSON: {error}", file.display()))?;
+    add(&mut config, program, folder, criu_config)
+        .ok_or_else(|| format!("{} is no OCI configuration", file.display()))?;
+    if let Some(option) = cgroup::root_option(&config, systemd).filter(|_| cgroup::is_unified()) {
+        let opened = OpenOptions::new().append(true).open(criu_config);
+        let written = opened.and_then(|mut file| file.write_all(option.as_bytes()));
+        written.map_err(|error| format!("{} cannot be written: {error}", criu_config.display()))?;
+    }
+    let new = bundle.join("config.json.fog");
+    let written = std::fs::write(&new, config.to_string()).and_then(|()| std::fs::rename(&new, &file));
+    written.map_err(|error| format!("{} cannot be written: {error}", file.display()))
+}
+
+fn add(config: &mut Value, program: &Path, folder: &Path, criu_config: &Path) -> Option<()> {
+    let hook = json!({"path": program, "args": ["fog-runc", crate::HOOK, folder]});
+    let hooks = object(config.as_object_mut()?.entry("hooks").or_insert(Value::Null))?;
+    let hooks = hooks.entry("createRuntime").or_insert(Value::Null);
+    if hooks.is_null() {
+        *hooks = json!([]);
+    }
+    // The last one: every other hook of this phase, Docker's network wiring among them, is done when we block.
+    hooks.as_array_mut()?.push(hook);
+    let annotations = object(config.as_object_mut()?.entry("annotations").or_insert(Value::Null))?;
+    annotations.insert(CRIU_CONFIG.into(), json!(criu_config));
+    Some(())
+}
+
+fn object(value: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    if value.is_null() {
+        *value = json!({});
+    }
+    value.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(mut config: Value) -> Option<Value> {
+        add(&mut config, Path::new("/bin/fog-runc"), Path::new("/r/c"), Path::new("/r/c/criu.conf")).map(|()| config)
+    }
+
+    #[test]
+    fn our_hook_comes_last() {
+        let config = added(json!({"hooks": {"prestart": [1], "createRuntime": [{"path": "/x"}]}, "root": {}}));
+        let config = config.expect("a configuration");
+        assert_eq!(config["hooks"]["prestart"], json!([1]));
+        assert_eq!(config["hooks"]["createRuntime"][0]["path"], "/x");
+        assert_eq!(config["hooks"]["createRuntime"][1]["args"], json!(["fog-runc", "fog-hook", "/r/c"]));
+        assert_eq!(config["annotations"]["org.criu.config"], "/r/c/criu.conf");
+    }
+
+    #[test]
+    fn hooks_and_annotations_may_be_missing() {
+        let config = added(json!({"annotations": {"a": "b"}})).expect("a configuration");
+        assert_eq!(config["annotations"]["a"], "b");
+        assert_eq!(config["hooks"]["createRuntime"].as_array().map(Vec::len), Some(1));
+        assert!(added(json!([])).is_none());
+    }
+}
