@@ -9,7 +9,7 @@ mod ports;
 mod raw;
 pub mod specification;
 
-pub use obstacles::obstacles;
+pub use obstacles::{lasting_obstacles, obstacles};
 pub use ports::port_is_free;
 
 use std::path::{Path, PathBuf};

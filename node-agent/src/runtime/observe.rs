@@ -12,7 +12,7 @@ use fog_api::workload::WorkloadState;
 use futures_util::StreamExt;
 use serde_json::Value;
 
-use super::obstacles::obstacles;
+use super::obstacles::lasting_obstacles;
 use super::{Docker, DockerError, found};
 
 /// Docker answers a question within this time or counts as away.
@@ -147,7 +147,7 @@ fn understand(inspect: &Value) -> Details {
         }),
         memory_limit_bytes: number("/HostConfig/Memory").and_then(|limit| u64::try_from(limit).ok()),
         labels: ours.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
-        obstacles: obstacles(inspect),
+        obstacles: lasting_obstacles(inspect),
     }
 }
 

@@ -11,16 +11,22 @@ use serde_json::Value;
 /// The runtimes whose containers can be dumped: runc under its usual names, and our own.
 const RUNTIMES: &[&str] = &["", "runc", "io.containerd.runc.v2", "fog"];
 
-/// Everything in the container's configuration and state that rules out moving it; empty when nothing does.
+/// Everything in the container's configuration that rules out moving it, now and later; empty when nothing does. What it
+/// happens to be doing, the [`WorkloadState`](fog_api::workload::WorkloadState) says.
 /// Takes `docker inspect` as raw JSON or as bollard's type.
+pub fn lasting_obstacles(inspect: &impl Serialize) -> Vec<String> {
+    judge(inspect, &[configuration, mounts])
+}
+
+/// Everything that rules out moving it at this moment.
 pub fn obstacles(inspect: &impl Serialize) -> Vec<String> {
+    judge(inspect, &[state, configuration, mounts])
+}
+
+fn judge(inspect: &impl Serialize, aspects: &[fn(&Value, &mut Vec<String>)]) -> Vec<String> {
     let mut found = Vec::new();
     match serde_json::to_value(inspect) {
-        Ok(inspect) => {
-            state(&inspect, &mut found);
-            configuration(&inspect, &mut found);
-            mounts(&inspect, &mut found);
-        }
+        Ok(inspect) => aspects.iter().for_each(|aspect| aspect(&inspect, &mut found)),
         Err(error) => found.push(format!("Its configuration cannot be read ({error}).")),
     }
     found
@@ -180,6 +186,7 @@ mod tests {
         let mut inspect = plain();
         inspect["State"]["Paused"] = json!(true);
         assert!(obstacles(&inspect)[0].contains("paused"));
+        assert!(lasting_obstacles(&inspect).is_empty(), "it will be unpaused");
         inspect["State"]["Restarting"] = json!(true);
         assert!(obstacles(&inspect)[0].contains("restarting"));
     }

@@ -150,8 +150,6 @@ fn a_killed_orchestrator_finishes_or_rolls_back_after_its_restart() {
     let migration = begin_shipping(&cluster);
     cluster.lab().kill_orchestrator().unwrap();
     assert_eq!(running(&cluster), Vec::<&str>::new(), "frozen on A, held or not there on B");
-    let b = state(cluster.node("B"), "looper").unwrap();
-    assert_ne!(b.as_deref(), Some("running"), "the bytes were not on their way any more");
     cluster.lab().start_orchestrator().unwrap();
     let migration = cluster.over(migration.id).unwrap();
     eprintln!("killed while moving: {} {:?}", migration.phase, migration.cause);
