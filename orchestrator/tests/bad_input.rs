@@ -119,6 +119,7 @@ async fn unknown_paths_methods_and_parameters_are_problems() {
         assert_eq!(response.headers()["content-type"], "application/problem+json", "{path}");
         assert_eq!(kind(&response.json().await.unwrap()), expected, "{path}");
     }
+    assert!(orchestrator.get("/v1").await["resources"].as_array().unwrap().contains(&json!("/v1/nodes")));
     let response = orchestrator.http.delete(format!("{}/v1/nodes", orchestrator.url)).send().await.unwrap();
     assert_eq!(response.status(), 405);
     assert_eq!(kind(&response.json().await.unwrap()), "unknown-method");

@@ -1,10 +1,16 @@
-//! `/healthz`: the process answers. `/readyz`: it can work.
+//! `/healthz`: the process answers. `/readyz`: it can work. `/v1`: what there is.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::RouteError;
 use crate::app::App;
+
+pub(super) async fn index() -> axum::Json<serde_json::Value> {
+    let resources = ["nodes", "workloads", "migrations", "decisions", "policy", "events"];
+    let resources = resources.map(|name| format!("/v1/{name}"));
+    axum::Json(serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "resources": resources }))
+}
 
 pub(super) async fn alive() -> &'static str {
     "alive\n"

@@ -39,6 +39,7 @@ pub fn router(app: App) -> Router {
         .route("/page/{file}", get(page::file))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/v1", get(health::index))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", get(nodes::one))
         .route("/v1/workloads", get(workloads::list))
