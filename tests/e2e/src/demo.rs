@@ -19,6 +19,7 @@ const QUOTA: f64 = 0.5;
 /// Each way: the orchestrator sees about 80 ms there and back.
 const FAR: &str = "rate=20mbit,delay=40ms,jitter=2ms";
 const WORKLOAD: &str = "looper";
+const INSTEAD: &str = "`make demo-sim` shows the same decision with simulated nodes";
 /// So many numbers are waited for after the move.
 const COUNTED_ON: usize = 3;
 
@@ -43,6 +44,7 @@ pub fn play(exit: bool) -> Result<()> {
     far(&mut config.nodes)?;
     end_with_signal(&instance)?;
     let cluster = Cluster::up(config, &mut |line| teller.say(line))?;
+    check_criu(&cluster)?;
     teller.say(&format!("four hosts report to the orchestrator: {}", cluster.lab().url()));
 
     for (node, utilization) in LOAD {
@@ -81,12 +83,19 @@ fn far(nodes: &mut [NodeConfig]) -> Result<()> {
 
 /// One sentence about what is missing, before anything is started.
 fn check_machine() -> Result<()> {
-    let instead = "`make demo-sim` shows the same decision with simulated nodes";
-    ensure!(cfg!(target_os = "linux"), "containers move only on Linux; {instead}");
-    ensure!(rustix::process::geteuid().is_root(), "real hosts need root: run it as root, or {instead}");
+    ensure!(cfg!(target_os = "linux"), "containers move only on Linux; {INSTEAD}");
+    ensure!(rustix::process::geteuid().is_root(), "real hosts need root: run it as root, or {INSTEAD}");
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let version: Vec<u32> = kernel.split(['.', '-']).map_while(|part| part.parse().ok()).take(2).collect();
-    ensure!(version >= vec![5, 9], "CRIU needs Linux 5.9 or newer and this is {kernel}; {instead}");
+    ensure!(version >= vec![5, 9], "CRIU needs Linux 5.9 or newer and this is {kernel}; {INSTEAD}");
+    Ok(())
+}
+
+fn check_criu(cluster: &Cluster) -> Result<()> {
+    let output = cluster.node("A").exec(&["criu", "check"])?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = said.lines().last().unwrap_or("it did not say why");
+    ensure!(output.status.success(), "CRIU cannot work on this kernel ({last}); {INSTEAD}");
     Ok(())
 }
 
