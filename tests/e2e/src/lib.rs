@@ -1,6 +1,7 @@
 //! A whole cluster on real hosts, for the end-to-end tests and the demo: fog-lab's hosts, the orchestrator's API and the
 //! looper of the source thesis, whose numbers show whether anything was lost or doubled.
 
+pub mod chaos;
 pub mod cluster;
 pub mod demo;
 pub mod looper;
