@@ -172,7 +172,7 @@ impl Driver {
                 let node = self.node(step.role());
                 let connected = self.app.agents.boot(node).is_some();
                 let why = if connected { "" } else { " (its agent is not connected)" };
-                format!("{:?} on {node}{why}", step).to_lowercase().replace(&node.to_lowercase(), node)
+                format!("{} on {node}{why}", record::step(*step))
             })
             .collect();
         format!("Nothing moved for {} s while waiting for {}.", self.app.config.stall_timeout_s, waited.join(" and "))
@@ -206,13 +206,13 @@ impl Driver {
         let outcome = match answer.outcome {
             Outcome::Done(report) => {
                 if awaited {
-                    tracing::info!(migration = %id, node, step = ?step, "done");
+                    tracing::info!(migration = %id, node, step = %record::step(step), "done");
                     self.measured(step, report);
                 }
                 Ok(())
             }
             Outcome::Failed(failure) => {
-                tracing::warn!(migration = %id, node, step = ?step, kind = ?failure.kind, "failed: {}", failure.message);
+                tracing::warn!(migration = %id, node, step = %record::step(step), kind = ?failure.kind, "failed: {}", failure.message);
                 Err(record::failure(failure))
             }
         };
@@ -394,14 +394,14 @@ impl Driver {
     fn order(&self, step: Step) {
         let record = &self.migration.record;
         let Some(order) = self.what(step) else {
-            tracing::error!(migration = %record.id, step = ?step, "the step cannot be ordered: its specification or ticket is missing");
+            tracing::error!(migration = %record.id, step = %record::step(step), "the step cannot be ordered: its specification or ticket is missing");
             return;
         };
         let command =
             AgentCommand { migration: record.id, workload: record.workload.clone(), epoch: self.epoch(step), order };
         let node = self.node(step.role());
         if !self.app.agents.send(node, ToAgent::Command(command)) {
-            tracing::info!(migration = %record.id, node, step = ?step, "waiting for the agent");
+            tracing::info!(migration = %record.id, node, step = %record::step(step), "waiting for the agent");
         }
     }
 

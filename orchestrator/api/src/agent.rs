@@ -295,6 +295,22 @@ impl Step {
     }
 }
 
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Step::Inspect => "inspect",
+            Step::Reserve => "reserve",
+            Step::Ship => "ship",
+            Step::Restore => "restore",
+            Step::Resume => "resume",
+            Step::Discard => "discard",
+            Step::Settle => "settle",
+            Step::Thaw => "thaw",
+            Step::Abandon => "abandon",
+        })
+    }
+}
+
 /// A step with what it needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]

@@ -1,6 +1,6 @@
 //! A migration: as a row, and with everything that is known of how it went.
 
-use fog_api::agent::{Stage, Step};
+use fog_api::agent::Stage;
 use fog_api::migration::{Cause, Migration, Phase};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -113,8 +113,8 @@ fn measured(migration: &Migration, now: Timestamp) -> Table {
 /// Why it did not end as asked, with the log that shows it.
 pub(crate) fn cause(cause: &Cause, phase: Phase, paint: Paint) -> String {
     let place = match (cause.step, &cause.node) {
-        (Some(step), Some(node)) => format!(" (step {} on {})", step_word(step), clean(node)),
-        (Some(step), None) => format!(" (step {})", step_word(step)),
+        (Some(step), Some(node)) => format!(" (step {} on {})", step, clean(node)),
+        (Some(step), None) => format!(" (step {})", step),
         (None, Some(node)) => format!(" (on {})", clean(node)),
         (None, None) => String::new(),
     };
@@ -137,23 +137,10 @@ pub(crate) fn stage_word(stage: Stage) -> &'static str {
     }
 }
 
-fn step_word(step: Step) -> &'static str {
-    match step {
-        Step::Inspect => "inspect",
-        Step::Reserve => "reserve",
-        Step::Ship => "ship",
-        Step::Restore => "restore",
-        Step::Resume => "resume",
-        Step::Discard => "discard",
-        Step::Settle => "settle",
-        Step::Thaw => "thaw",
-        Step::Abandon => "abandon",
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use fog_api::agent::Step;
     use fog_api::migration::{PhaseEntry, Strategy};
 
     pub(crate) fn example() -> Migration {
