@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use fog_api::migration::{Migration, Phase};
 use fog_lab::{LabConfig, Suite, wait_until};
+use serde::Serialize;
 
 use crate::cluster::{Cluster, DEADLINE, leftovers, runs, state};
 use crate::looper;
@@ -20,7 +21,8 @@ const SLOW: &str = "60mbit";
 const HEAVY_MIB: u32 = 12;
 
 /// What is done to a running migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// Nothing: it must be done.
     None,
@@ -65,7 +67,7 @@ impl Random {
 }
 
 /// How the migrations under each fault ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Summary(BTreeMap<Fault, BTreeMap<String, u32>>);
 
 impl fmt::Display for Summary {
