@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sim build check test test-full e2e chaos deps deps-build clean
+.PHONY: help demo demo-sim build check test test-full e2e chaos deny deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -49,6 +49,9 @@ deps: deps-build ## Install the Debian packages that the hosts need
 deps-build:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, then run make again."; exit 1; }
 	@command -v cc >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq gcc libc6-dev; } || { echo "A C compiler is missing (for SQLite): apt-get install gcc libc6-dev"; exit 1; }
+
+deny: ## Licences, banned and doubtful crates (needs cargo-deny)
+	$(CARGO) deny check bans licenses sources
 
 clean: ## Remove what was built
 	$(CARGO) clean
