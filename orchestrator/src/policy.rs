@@ -1,6 +1,6 @@
 //! The policy in force.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -36,23 +36,51 @@ pub enum LoadError {
     Wrong(#[from] PolicyError),
 }
 
+fn read(file: Option<&Path>) -> Result<Policy, LoadError> {
+    let Some(file) = file else { return Ok(Policy::default()) };
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: name.clone(), error })?;
+    Ok(Policy::parse(&text, &name)?)
+}
+
 impl PolicyHolder {
     /// Loads the policy for the start: a bad file stops it.
     pub fn load(file: Option<PathBuf>) -> Result<Self, LoadError> {
-        let policy = match &file {
-            None => Policy::default(),
-            Some(file) => {
-                let name = file.display().to_string();
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| LoadError::Unreadable { file: name.clone(), error })?;
-                Policy::parse(&text, &name)?
-            }
-        };
+        let policy = read(file.as_deref())?;
         Ok(Self(ArcSwap::from_pointee(InForce { policy, version: 1, file })))
     }
 
     /// The policy in force now.
     pub fn get(&self) -> Arc<InForce> {
         self.0.load_full()
+    }
+
+    /// Reads the file again; a bad one leaves the old policy in force. `None`: it says what is in force already.
+    pub fn reload(&self) -> Result<Option<u64>, LoadError> {
+        let old = self.get();
+        let policy = read(old.file.as_deref())?;
+        if policy == old.policy {
+            return Ok(None);
+        }
+        let version = old.version + 1;
+        self.0.store(Arc::new(InForce { policy, version, file: old.file.clone() }));
+        Ok(Some(version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_file_is_taken_and_a_bad_one_keeps_the_old_policy() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let holder = PolicyHolder::load(Some(file.path().to_owned())).unwrap();
+        assert_eq!(holder.reload().unwrap(), None, "nothing changed");
+        std::fs::write(file.path(), "max_downtime_ms = 777\n").unwrap();
+        assert_eq!(holder.reload().unwrap(), Some(2));
+        std::fs::write(file.path(), "max_downtime = 1\n").unwrap();
+        assert!(holder.reload().unwrap_err().to_string().contains("max_downtime_ms"), "the nearest name is given");
+        assert_eq!((holder.get().policy.max_downtime_ms, holder.get().version), (777, 2));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use fog_api::event::Event;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,6 +84,8 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         planner::run(planner).await;
         Ok(())
     });
+    let reloading = app.clone();
+    tasks.spawn(reload_policy(reloading));
     let silence = app.clone();
     tasks.spawn(async move {
         ingest::watch_silence(silence).await;
@@ -110,6 +113,25 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         tracing::warn!("some connections did not end in {} s and are cut", SHUTDOWN_DEADLINE.as_secs());
     }
     first
+}
+
+/// SIGHUP: the policy file is read again.
+async fn reload_policy(app: App) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = app.shutdown.cancelled() => return Ok(()),
+        }
+        match app.policy.reload() {
+            Ok(Some(version)) => {
+                tracing::info!(version, "the policy was reloaded");
+                app.events.tell(Event::Policy { version });
+            }
+            Ok(None) => tracing::info!("the policy has not changed"),
+            Err(error) => tracing::error!("the old policy stays in force: {error}"),
+        }
+    }
 }
 
 /// Forgets old samples.

@@ -150,3 +150,23 @@ async fn killed_at_any_step_the_orchestrator_goes_on_after_its_restart() {
         assert_eq!(world.violations(), Vec::<String>::new(), "killed at {step:?}");
     }
 }
+
+#[tokio::test]
+async fn a_hangup_reloads_the_policy_and_a_bad_file_changes_nothing() {
+    let orchestrator = Orchestrator::start().await;
+    let hangup =
+        || std::process::Command::new("kill").args(["-HUP", &orchestrator.pid().to_string()]).status().unwrap();
+    orchestrator.write_policy(&format!("max_downtime_ms = 777\n{}", support::POLICY));
+    hangup();
+    let reloaded = || async {
+        let policy = orchestrator.get("/v1/policy").await;
+        (policy["version"] == 2 && policy["policy"]["max_downtime_ms"] == 777).then_some(())
+    };
+    orchestrator.until("the new policy is in force", reloaded).await;
+    orchestrator.write_policy("max_downtime_ms = \"long\"\n");
+    hangup();
+    let refused = || async { orchestrator.log().contains("the old policy stays in force").then_some(()) };
+    orchestrator.until("the bad policy is refused", refused).await;
+    assert!(orchestrator.log().contains("policy.toml:1:"), "with its place");
+    assert_eq!(orchestrator.get("/v1/policy").await["version"], 2);
+}

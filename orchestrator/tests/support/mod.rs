@@ -82,6 +82,10 @@ impl Orchestrator {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    pub fn write_policy(&self, text: &str) {
+        std::fs::write(self.dir.path().join("policy.toml"), text).unwrap();
+    }
+
     pub fn database(&self) -> PathBuf {
         self.dir.path().join("data/fogshift.db")
     }
