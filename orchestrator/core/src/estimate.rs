@@ -1,7 +1,7 @@
 //! What a migration is expected to cost.
 
 use crate::feasibility::Context;
-use crate::model::{Node, Workload};
+use crate::model::Workload;
 use crate::plan::Expected;
 use crate::score::round;
 
@@ -10,7 +10,7 @@ const FREEZE_AND_RESTORE_MS: f64 = 350.0;
 
 impl Context<'_, '_> {
     /// Stop-and-copy ships all memory while the workload stands still.
-    pub(crate) fn expected(&self, workload: &Workload, source: &Node, destination: &Node) -> Expected {
+    pub(crate) fn expected(&self, workload: &Workload, source: usize, destination: usize) -> Expected {
         let bytes = workload.memory_bytes;
         let bandwidth = self.projection.bandwidth_mbps(source, destination);
         let transfer_s = bandwidth.map(|mbps| bytes as f64 * 8.0 / (mbps * 1e6)).filter(|s| s.is_finite());

@@ -5,7 +5,7 @@ use crate::model::{Node, Workload};
 use crate::overload::{Metric, Overload, cpu};
 use crate::plan::{Candidate, Verdict};
 use crate::policy::Policy;
-use crate::projection::{Projection, Share};
+use crate::projection::Projection;
 use crate::score::{Factor, FactorName};
 
 /// Reasons as one text.
@@ -81,19 +81,19 @@ impl Metric {
 pub(crate) struct Words<'p, 'a> {
     pub(crate) projection: &'p Projection<'a>,
     pub(crate) policy: &'p Policy,
-    pub(crate) source: &'p Node,
+    pub(crate) source: usize,
     pub(crate) workload: &'p Workload,
 }
 
 impl Words<'_, '_> {
     /// With every move planned before this one.
-    fn busy(&self, node: &Node) -> Option<f64> {
+    fn busy(&self, node: usize) -> Option<f64> {
         self.projection.load(node).cpu
     }
 
     /// `20 % busy and 2 ms away`
-    pub(crate) fn place(&self, node: &Node) -> String {
-        let busy = match (self.busy(node), cpu(node, self.policy)) {
+    pub(crate) fn place(&self, node: usize) -> String {
+        let busy = match (self.busy(node), cpu(self.projection.node(node), self.policy)) {
             (Some(busy), Some(measured)) if (busy - measured).abs() >= 0.01 => {
                 format!("{} busy with what is on its way", percent(busy))
             }
@@ -107,10 +107,10 @@ impl Words<'_, '_> {
     }
 
     /// Why the second-best is the second-best; of several, the one that a person would have thought of: an idler node.
-    pub(crate) fn contrast(&self, chosen: &Node, candidates: &[Candidate]) -> String {
+    pub(crate) fn contrast(&self, chosen: usize, candidates: &[Candidate]) -> String {
         let rejected = || {
             candidates.iter().filter(|c| c.verdict == Verdict::Rejected).filter_map(|c| {
-                let node = self.projection.node(c.node.as_str())?;
+                let node = self.projection.find(c.node.as_str())?;
                 Some((c, node, self.busy(node).unwrap_or(1.0)))
             })
         };
@@ -118,7 +118,7 @@ impl Words<'_, '_> {
         let lead = |other: &Candidate| winner.score.unwrap_or(0.0) - other.score.unwrap_or(0.0);
         let better = rejected().find(|(other, ..)| lead(other) < 0.0);
         if let Some((other, node, _)) = better {
-            return format!(" {} ({}) would have scored {:.2} more.", node.name, self.place(node), -lead(other));
+            return format!(" {} ({}) would have scored {:.2} more.", other.node, self.place(node), -lead(other));
         }
         let busy = self.busy(chosen).unwrap_or(1.0);
         let idler = rejected().filter(|(_, _, other)| busy - other >= 0.01).min_by(|a, b| a.2.total_cmp(&b.2));
@@ -133,14 +133,14 @@ impl Words<'_, '_> {
                 (_, Some((name, theirs, ours))) => format!("but {}, and lost by", versus(name, theirs, ours)),
                 (_, None) => "and lost by".to_owned(),
             };
-            return format!(" {} is idler ({}), {but} {:.2}.", node.name, percent(other_busy), lead(other));
+            return format!(" {} is idler ({}), {but} {:.2}.", other.node, percent(other_busy), lead(other));
         }
         match rejected().next() {
-            Some((other, node, _)) if lead(other) == 0.0 => {
-                format!(" {} is just as good; the name decided.", node.name)
+            Some((other, ..)) if lead(other) == 0.0 => {
+                format!(" {} is just as good; the name decided.", other.node)
             }
             Some((other, node, _)) => {
-                format!(" {} ({}) came second and lost by {:.2}.", node.name, self.place(node), lead(other))
+                format!(" {} ({}) came second and lost by {:.2}.", other.node, self.place(node), lead(other))
             }
             None if candidates.len() == 1 => " There is no other node.".to_owned(),
             None => " No other node can take it.".to_owned(),
@@ -167,13 +167,13 @@ impl Words<'_, '_> {
 
     /// What moving a workload does for a node that stays overloaded all the same.
     pub(crate) fn hardly(&self, hot: &Overload) -> Option<String> {
-        let share = Share::of(self.workload, self.source, self.source);
+        let share = self.projection.share(self.workload, self.source, self.source);
         let (share, left) = match hot.metric {
             Metric::Cpu => (share.cpu, self.projection.load(self.source).cpu? - share.cpu),
             Metric::Memory => (share.memory, self.projection.load(self.source).memory? - share.memory),
             Metric::Pressure | Metric::TemperatureC => return None,
         };
-        let (name, node) = (&self.workload.name, &self.source.name);
+        let (name, node) = (&self.workload.name, &self.projection.node(self.source).name);
         let uses = if share < 0.01 { "less than 1 %".to_owned() } else { percent(share) };
         (left >= hot.threshold.start && share < 0.05)
             .then(|| format!(" That hardly relieves {node} ({name} uses {uses} of it), but {name} runs better there."))

@@ -2,8 +2,10 @@
 //!
 //! [`plan()`] takes the overloaded nodes, the worst first. Of each it takes the workload that relieves it best without
 //! overshooting, gives it to the feasible destination with the highest score, projects the loads, and repeats until the
-//! node is projected to be below `done` or nothing is left that can move. Every node is looked at for every
-//! workload, and what was found is kept, because a decision that can't be explained won't be trusted.
+//! node is projected to be below `done` or nothing is left that can move.
+//!
+//! Choosing is done with numbers alone (`rank`); words are made only for what was chosen, and for what stays. They are
+//! kept, because a decision that can't be explained won't be trusted.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,7 @@ use crate::score::{Factor, FactorName};
 use crate::strategy::Strategy;
 
 mod choose;
+mod rank;
 mod relieve;
 
 pub(crate) use choose::{Assessed, Choice};
@@ -68,8 +71,17 @@ pub struct Migrate {
     pub cost: Option<f64>,
     /// One to three sentences a person can agree with.
     pub reason: String,
-    /// Every other node, best first, then the infeasible ones by name.
+    /// Every other node, best first, then the infeasible ones by name; in a cluster of more than 64 the 64 most
+    /// promising.
     pub candidates: Vec<Candidate>,
+    /// Other nodes that `candidates` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Who wants a migration.
@@ -137,7 +149,10 @@ pub struct NotMoved {
     pub reason: String,
     /// Why, for programs; at least one.
     pub reasons: Vec<Reason>,
-    /// The nodes that were looked at, if any.
+    /// The nodes that were looked at, if any, as in [`Migrate`]; kept for the first 16 workloads of a plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
+    /// Other nodes that `candidates` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
 }

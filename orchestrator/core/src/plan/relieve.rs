@@ -4,15 +4,19 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
+use super::rank::Ranking;
 use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Trigger};
 use crate::availability::{Availability, seconds};
 use crate::explain::{first_few, join, percent};
 use crate::feasibility::{Context, Reason, ReasonCode, source_unknown};
-use crate::model::{Node, Snapshot, Workload};
-use crate::overload::{Metric, Overload, overloads};
+use crate::model::{Snapshot, Workload};
+use crate::overload::{Metric, Overload};
 use crate::policy::Policy;
-use crate::projection::{Projection, Share};
+use crate::projection::Projection;
 use crate::strategy::Strategy;
+
+/// Workloads that stay for which every node is explained: a full cluster has more than anyone reads.
+const EXPLAINED: usize = 16;
 
 /// Plans what to do about overload. The same arguments give the same plan, whatever the order of the snapshot's lists.
 ///
@@ -23,22 +27,47 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
     // A policy may name a strategy that this version hasn't got; balancing must not stop because of it.
     let strategy =
         policy.strategy.resolve().unwrap_or((Strategy::StopAndCopy, "the policy's strategy is not available yet"));
-    let mut hot: Vec<(&Node, Vec<Overload>)> = projection
-        .nodes()
-        .filter(|node| node.availability == Availability::Active)
-        .map(|node| (node, overloads(node, policy)))
+    let active = |at: &usize| projection.node(*at).availability == Availability::Active;
+    let mut hot: Vec<(usize, Vec<Overload>)> = (0..projection.len())
+        .filter(active)
+        .map(|at| (at, projection.overloads(at).to_vec()))
         .filter(|(_, overloads)| !overloads.is_empty())
         .collect();
+    if hot.is_empty() {
+        return plan;
+    }
     hot.sort_by(|a, b| {
         let severity = |overloads: &[Overload]| overloads.first().map_or(0.0, Overload::severity);
-        severity(&b.1).total_cmp(&severity(&a.1)).then(a.0.name.cmp(&b.0.name))
+        severity(&b.1).total_cmp(&severity(&a.1)).then(a.0.cmp(&b.0))
     });
+    let mut workloads = workloads_of(snapshot, &projection, &hot);
+    let ranking = Ranking::new(&Context { projection: &projection, policy, now });
     for (source, overloads) in hot {
-        let workloads = snapshot.workloads.iter().filter(|workload| workload.node == source.name).collect();
-        Relief { policy, now, source, overloads, strategy }.run(workloads, &mut projection, &mut plan);
+        let here = workloads.get_mut(source).map(std::mem::take).unwrap_or_default();
+        let relief = Relief { policy, now, source, overloads, strategy, ranking: &ranking };
+        relief.run(here, &mut projection, &mut plan);
     }
     plan.not_moved.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
     plan
+}
+
+/// The workloads of each of these nodes, by the node's place.
+fn workloads_of<'a>(
+    snapshot: &'a Snapshot,
+    projection: &Projection<'_>,
+    nodes: &[(usize, Vec<Overload>)],
+) -> Vec<Vec<&'a Workload>> {
+    let mut wanted = vec![false; projection.len()];
+    for (at, _) in nodes {
+        wanted[*at] = true;
+    }
+    let mut workloads = vec![Vec::new(); projection.len()];
+    for workload in &snapshot.workloads {
+        if let Some(at) = projection.find(workload.node.as_str()).filter(|at| wanted[*at]) {
+            workloads[at].push(workload);
+        }
+    }
+    workloads
 }
 
 /// Whether an action still holds, to be asked with a fresh snapshot inside the transaction that starts it: the workload is
@@ -53,20 +82,20 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
         let detail = format!("{name} is no longer on {from}, it is on {}", workload.node);
         return Err(vec![Reason::new(ReasonCode::WorkloadMoved, detail)]);
     }
-    let Some(source) = snapshot.node(from.as_str()) else {
+    let projection = Projection::new(snapshot, policy, now);
+    let Some(source) = projection.find(from.as_str()) else {
         return Err(vec![source_unknown(workload)]);
     };
-    let Some(destination) = snapshot.node(to.as_str()) else {
+    let Some(destination) = projection.find(to.as_str()) else {
         return Err(vec![Reason::new(ReasonCode::NodeUnknown, format!("{to} no longer exists"))]);
     };
-    let projection = Projection::new(snapshot, policy, now);
     let context = Context { projection: &projection, policy, now };
     let mut reasons = context.against_leaving(workload, source);
     let mut pressing = Vec::new();
     if *trigger == Trigger::Overload {
         // Below `start` is not enough to give up: that is what hysteresis is for.
         pressing.extend(Metric::ALL.into_iter().filter(|metric| {
-            metric.measure(source, policy).is_some_and(|value| value >= metric.threshold(policy).done)
+            metric.measure(projection.node(source), policy).is_some_and(|value| value >= metric.threshold(policy).done)
         }));
         if pressing.is_empty() {
             reasons.push(Reason::new(ReasonCode::Relieved, format!("{from} is no longer overloaded")));
@@ -80,16 +109,17 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
 }
 
 /// One overloaded node.
-struct Relief<'p, 'a> {
+struct Relief<'p> {
     policy: &'p Policy,
     now: Timestamp,
-    source: &'a Node,
+    source: usize,
     overloads: Vec<Overload>,
     strategy: (Strategy, &'static str),
+    ranking: &'p Ranking,
 }
 
-impl<'a> Relief<'_, 'a> {
-    fn run(&self, mut workloads: Vec<&'a Workload>, projection: &mut Projection<'a>, plan: &mut Plan) {
+impl Relief<'_> {
+    fn run<'a>(&self, mut workloads: Vec<&'a Workload>, projection: &mut Projection<'a>, plan: &mut Plan) {
         let Self { policy, now, source, .. } = *self;
         workloads.sort_by(|a, b| a.name.cmp(&b.name));
         workloads.retain(|workload| {
@@ -98,7 +128,7 @@ impl<'a> Relief<'_, 'a> {
             reasons.retain(|reason| reason.code != ReasonCode::Concurrency);
             let free = reasons.is_empty();
             if !free {
-                plan.not_moved.push(stays(workload, reasons, Vec::new()));
+                plan.not_moved.push(stays(workload, reasons));
             }
             free
         });
@@ -110,27 +140,32 @@ impl<'a> Relief<'_, 'a> {
                 Some(_) => context.against_more_moves(source),
             };
             let (Some(hot), None) = (pressing, &enough) else {
-                let rest = workloads
-                    .into_iter()
-                    .map(|workload| stays(workload, enough.clone().into_iter().collect(), Vec::new()));
+                let rest = workloads.into_iter().map(|workload| stays(workload, enough.clone().into_iter().collect()));
                 plan.not_moved.extend(rest);
                 return;
             };
             let Some(workload) = self.next(&mut workloads, hot, projection) else { return };
             let choice = Choice { context: &context, workload, source, trigger: Trigger::Overload };
-            let assessed = choice.assess(&[hot.metric]);
-            let destination = assessed.first().filter(|best| best.feasible).map(|best| best.node);
-            let why = hot.sentence(source, policy);
-            let migrate =
-                choice.migrate(&assessed, 0, self.strategy, Some(hot), &why).filter(|_| destination.is_some());
-            if let (Some(migrate), Some(destination)) = (migrate, destination) {
-                plan.actions.push(Action::Migrate(migrate));
-                projection.plan(workload, source, destination);
-            } else {
-                let candidates = choice.candidates(&assessed, None);
-                let reason = Reason::new(ReasonCode::NoDestination, nowhere(workload, &candidates));
-                plan.not_moved.push(stays(workload, vec![reason], candidates));
-            }
+            let pressing = [hot.metric];
+            let destination = self.ranking.best(&context, workload, source, &pressing);
+            let explain = || choice.assess_some(&pressing, self.ranking, destination);
+            let Some(destination) = destination else {
+                let mut stays = stays(workload, Vec::new());
+                let detail = if plan.not_moved.iter().filter(|stays| !stays.candidates.is_empty()).count() < EXPLAINED {
+                    stays.candidates = choice.candidates(&explain().0, None);
+                    nowhere(workload, &stays.candidates)
+                } else {
+                    format!("none of the {} other nodes can take {}", projection.len() - 1, workload.name)
+                };
+                stays.omitted = choice.omitted(&stays.candidates);
+                plan.not_moved.push(because(stays, vec![Reason::new(ReasonCode::NoDestination, detail)]));
+                continue;
+            };
+            let why = hot.sentence(projection.node(source), policy);
+            let (assessed, chosen) = explain();
+            let migrate = chosen.and_then(|at| choice.migrate(&assessed, at, self.strategy, Some(hot), &why));
+            plan.actions.extend(migrate.map(Action::Migrate));
+            projection.plan(workload, source, destination);
         }
     }
 
@@ -153,7 +188,7 @@ impl<'a> Relief<'_, 'a> {
 
     /// Takes out the workload that relieves best: one that needs nobody's approval before one that does; the smallest that
     /// is enough by itself, else the largest; the one with less memory to ship; the first by name.
-    fn next(
+    fn next<'a>(
         &self,
         workloads: &mut Vec<&'a Workload>,
         hot: &Overload,
@@ -161,7 +196,7 @@ impl<'a> Relief<'_, 'a> {
     ) -> Option<&'a Workload> {
         let need = self.need(hot, projection);
         let rank = |workload: &Workload| {
-            let share = Share::of(workload, self.source, self.source);
+            let share = projection.share(workload, self.source, self.source);
             let share = match hot.metric {
                 Metric::Cpu | Metric::TemperatureC => share.cpu,
                 Metric::Memory | Metric::Pressure => share.memory,
@@ -176,7 +211,7 @@ impl<'a> Relief<'_, 'a> {
     }
 
     fn relieved(&self, projection: &Projection<'_>) -> Reason {
-        let name = &self.source.name;
+        let name = &projection.node(self.source).name;
         let load = projection.load(self.source);
         let slow = self.overloads.iter().find(|hot| matches!(hot.metric, Metric::Pressure | Metric::TemperatureC));
         if let Some(hot) = slow {
@@ -198,10 +233,16 @@ impl<'a> Relief<'_, 'a> {
     }
 }
 
-fn stays(workload: &Workload, reasons: Vec<Reason>, candidates: Vec<Candidate>) -> NotMoved {
-    let (workload_name, node) = (workload.name.clone(), workload.node.clone());
-    let reason = format!("{} stays on {}: {}.", workload_name, node, join(&reasons));
-    NotMoved { workload: workload_name, node, reason, reasons, candidates }
+fn stays(workload: &Workload, reasons: Vec<Reason>) -> NotMoved {
+    let (workload, node) = (workload.name.clone(), workload.node.clone());
+    let empty =
+        NotMoved { workload, node, reason: String::new(), reasons: Vec::new(), candidates: Vec::new(), omitted: 0 };
+    because(empty, reasons)
+}
+
+fn because(stays: NotMoved, reasons: Vec<Reason>) -> NotMoved {
+    let reason = format!("{} stays on {}: {}.", stays.workload, stays.node, join(&reasons));
+    NotMoved { reason, reasons, ..stays }
 }
 
 fn nowhere(workload: &Workload, candidates: &[Candidate]) -> String {
