@@ -91,6 +91,8 @@ pub enum ReasonCode {
     Downtime,
     /// The new node would hardly be less busy than the old one.
     LittleGain,
+    /// The move would take the workload more time than it wins.
+    Cost,
     /// Enough migrations run already.
     Concurrency,
     /// Nothing needs to be done: the node is relieved without it.
@@ -112,7 +114,7 @@ impl ReasonCode {
             | CgroupLayout => true,
             NotMeasured | MemoryFull | Concurrency | NoDestination => true,
             Cooldown | FailedLately | Grouped | MemoryReserve | CpuReserve | Overloaded | Return => false,
-            Downtime | LittleGain | Relieved | Settling => false,
+            Downtime | LittleGain | Cost | Relieved | Settling => false,
         }
     }
 }
@@ -266,27 +268,42 @@ impl Context<'_, '_> {
         self.weigh_state(workload, source, node, reasons);
         let after = self.projection.load_with(workload, from, at);
         let free = self.weigh_load(workload, at, after, reasons);
-        let cooldown = &self.policy.cooldown;
         if workload.last_from.as_ref() == Some(name) {
-            let return_s = doubled(cooldown.return_s, workload.moves_24h, cooldown.longest_s);
+            let return_s = self.return_s(workload);
             if let Some(ago) = self.within(workload.moved_at, return_s) {
                 reasons.add(Return, || {
                     format!("{} came from {name} {ago:.0} s ago and may return after {return_s:.0} s", workload.name)
                 });
             }
         }
-        let budget = self.downtime_budget_ms(workload);
-        if let Some(downtime) = self.expected(workload, from, at).downtime_ms.filter(|ms| *ms > budget) {
+        let estimate = self.estimate(workload, from, at);
+        let (downtime, budget) = (estimate.downtime_ms, self.downtime_budget_ms(workload));
+        if downtime > budget {
             reasons.add(Downtime, || {
                 let (downtime, budget) = (milliseconds(downtime as f64), milliseconds(budget as f64));
-                format!("moving to {name} would stop {} for {downtime} (limit {budget})", workload.name)
+                let assumed =
+                    estimate.assumed_mbps.map_or_else(String::new, |mbps| format!(" at {mbps:.0} Mbit/s, assumed"));
+                format!("moving to {name} would stop {} for {downtime}{assumed} (limit {budget})", workload.name)
             });
         }
-        if let Some((before, after, what)) = self.little_gain(from, after, pressing).filter(|_| free) {
-            reasons.add(LittleGain, || {
-                let (before, after) = (percent(before), percent(after));
-                format!("{name} would be at {after} {what}, {} is at {before}: too little gain", source.name)
-            });
+        if let Some((before, after, what)) = self.gain(from, after, pressing).filter(|_| free) {
+            let (cost, benefit) = (self.cost_s(&estimate), self.benefit_s(before - after));
+            if before - after < self.policy.min_gain {
+                reasons.add(LittleGain, || {
+                    let (before, after) = (percent(before), percent(after));
+                    format!("{name} would be at {after} {what}, {} is at {before}: too little gain", source.name)
+                });
+            } else if cost > benefit {
+                reasons.add(Cost, || {
+                    format!(
+                        "moving to {name} would cost {} {cost:.0} s and win it {benefit:.0} s ({} {what} instead of {} for {:.0} s)",
+                        workload.name,
+                        percent(after),
+                        percent(before),
+                        self.policy.cost.horizon_s,
+                    )
+                });
+            }
         }
         if from != at {
             self.concurrency(at, reasons);
@@ -319,23 +336,30 @@ impl Context<'_, '_> {
         }
     }
 
-    /// The gain if it is too little: the source's load, the destination's with the workload, and of what. One metric
-    /// that is better, or that can't be compared, settles it.
-    fn little_gain(&self, source: usize, after: Load, pressing: &[Metric]) -> Option<(f64, f64, &'static str)> {
+    /// The largest gain among what the source suffers from: the source's load, the destination's with the workload, and
+    /// of what. `None` if there is nothing to compare: heat and pressure can't be projected.
+    fn gain(&self, source: usize, after: Load, pressing: &[Metric]) -> Option<(f64, f64, &'static str)> {
         let before = self.projection.load(source);
-        let mut first = None;
+        let mut best: Option<(f64, f64, &'static str)> = None;
         for metric in pressing {
             let (before, after, what) = match metric {
                 Metric::Cpu => (before.cpu?, after.cpu?, "CPU"),
                 Metric::Memory => (before.memory?, after.memory?, "memory"),
                 Metric::Pressure | Metric::TemperatureC => return None,
             };
-            if before - after >= self.policy.min_gain {
-                return None;
+            if best.is_none_or(|(b, a, _)| before - after > b - a) {
+                best = Some((before, after, what));
             }
-            first = first.or(Some((before, after, what)));
         }
-        first
+        best
+    }
+
+    /// How long a workload may not return, in seconds: never less than its last migration took, doubled for every
+    /// further move of the day.
+    fn return_s(&self, workload: &Workload) -> f64 {
+        let cooldown = &self.policy.cooldown;
+        let base = cooldown.return_s.max(workload.last_took_s.unwrap_or(0.0));
+        doubled(base, workload.moves_24h, cooldown.longest_s)
     }
 
     /// Whether nothing about the load speaks against it.

@@ -162,7 +162,7 @@ pub struct Workload {
     pub cpus: f64,
     /// Memory in use.
     pub memory_bytes: u64,
-    /// Memory written per second. *Not used yet.* Default: null, not measured.
+    /// Memory written per second; stop-and-copy, the only strategy yet, doesn't depend on it. Default: null, not measured.
     #[serde(default)]
     pub dirty_bytes_per_s: Option<u64>,
     /// Docker's limits. *Not used yet.* Default: none.
@@ -192,6 +192,9 @@ pub struct Workload {
     /// The node it last came from. Default: null.
     #[serde(default)]
     pub last_from: Option<NodeName>,
+    /// How long its last migration took, from the decision to the end, 0 or more. Default: null, not known.
+    #[serde(default)]
+    pub last_took_s: Option<f64>,
     /// When its last migration failed or was rolled back. Default: null, the last one went well.
     #[serde(default)]
     pub failed_at: Option<Timestamp>,

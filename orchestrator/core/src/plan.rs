@@ -67,8 +67,11 @@ pub struct Migrate {
     /// How much less busy the workload's new node is, with it, than its old one was: a fraction of memory if that is what
     /// the source lacks, else of CPU. Negative if a person insists on a busier node.
     pub gain: f64,
-    /// Share of the downtime budget that it is expected to use; null if the bandwidth is not known.
-    pub cost: Option<f64>,
+    /// Seconds of its time that the workload wins within the policy's `cost.horizon_s`: `gain × horizon`.
+    pub benefit_s: f64,
+    /// Seconds of its time that the move takes from it: the downtime and a little for the transfer; null if the bandwidth
+    /// is not known. Always below `benefit_s`, unless a person asked for the move or heat or pressure did.
+    pub cost_s: Option<f64>,
     /// One to three sentences a person can agree with.
     pub reason: String,
     /// Every other node, best first, then the infeasible ones by name; in a cluster of more than 64 the 64 most

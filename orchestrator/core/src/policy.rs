@@ -26,6 +26,8 @@ pub struct Policy {
     pub max_downtime_ms: u64,
     /// The least gain of a planned migration, 0 to 1: how much less busy, as a fraction, its new node must be than its old one.
     pub min_gain: f64,
+    /// What a migration costs, and for how long it pays.
+    pub cost: Cost,
     /// When a node counts as overloaded.
     pub overload: Overload,
     /// How samples become sustained utilization.
@@ -162,13 +164,26 @@ pub struct Delay {
     pub unknown_ms: f64,
 }
 
+/// What a migration costs, and for how long it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cost {
+    /// How long a gain is likely to last, in seconds, above 0 to 86,400.
+    pub horizon_s: f64,
+    /// What a second of shipping costs the workload, in seconds, 0 to 1.
+    pub transfer_weight: f64,
+    /// The bandwidth that is assumed where nobody has measured one, in Mbit/s, above 0 to 1,000,000.
+    pub unknown_mbps: f64,
+}
+
 /// How long a workload is left alone, in seconds, 0 or more.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cooldown {
     /// After it has moved, before it moves anywhere.
     pub moved_s: f64,
-    /// After it has moved, before it may return; doubled for every further move within 24 hours.
+    /// After it has moved, before it may return; never less than the move took, doubled for every further move within 24
+    /// hours.
     pub return_s: f64,
     /// After a migration that failed; doubled for every further failure.
     pub failed_s: f64,
@@ -207,6 +222,7 @@ impl Default for Policy {
             strategy: Strategy::Auto,
             max_downtime_ms: 10_000,
             min_gain: 0.05,
+            cost: Cost::default(),
             overload: Overload::default(),
             sampling: Sampling::default(),
             headroom: Headroom::default(),
@@ -260,6 +276,12 @@ impl Default for Weights {
 impl Default for Delay {
     fn default() -> Self {
         Self { best_ms: 0.2, worst_ms: 300.0, unknown_ms: 100.0 }
+    }
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self { horizon_s: 600.0, transfer_weight: 0.1, unknown_mbps: 100.0 }
     }
 }
 

@@ -146,13 +146,14 @@ impl<'a> Choice<'_, '_, 'a> {
         if let Some(hardly) = hot.and_then(|hot| words.hardly(hot)) {
             reason.push_str(&hardly);
         }
-        let expected = self.context.expected(workload, source, node);
-        let budget = self.context.downtime_budget_ms(workload).max(1);
+        let estimate = self.context.estimate(workload, source, node);
         let (before, after) = (projection.load(source), projection.load_with(workload, source, node));
         let gain = match hot.map(|hot| hot.metric) {
             Some(Metric::Memory) => before.memory.zip(after.memory),
             _ => before.cpu.zip(after.cpu),
         };
+        let gain = gain.map_or(0.0, |(before, after)| before - after);
+        let known = estimate.assumed_mbps.is_none();
         Some(Migrate {
             workload: workload.name.clone(),
             from: projection.node(source).name.clone(),
@@ -164,9 +165,10 @@ impl<'a> Choice<'_, '_, 'a> {
                 Trigger::Overload => policy.autonomy.for_workload(workload.migrate),
                 Trigger::Manual => Autonomy::Automatic,
             },
-            expected,
-            gain: gain.map_or(0.0, |(before, after)| round(before - after)),
-            cost: expected.downtime_ms.map(|ms| round(ms as f64 / budget as f64)),
+            expected: estimate.expected(),
+            gain: round(gain),
+            benefit_s: round(self.context.benefit_s(gain)),
+            cost_s: known.then(|| round(self.context.cost_s(&estimate))),
             reason,
             omitted: self.omitted(&candidates),
             candidates,
