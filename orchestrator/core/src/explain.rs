@@ -123,7 +123,11 @@ impl Words<'_, '_> {
         let busy = self.busy(chosen).unwrap_or(1.0);
         let idler = rejected().filter(|(_, _, other)| busy - other >= 0.01).min_by(|a, b| a.2.total_cmp(&b.2));
         if let Some((other, node, other_busy)) = idler {
+            let wish = other.penalties.iter().find(|penalty| !winner.penalties.contains(penalty));
             let but = match (self.projection.rtt_ms(self.source, node), worst_loss(winner, other)) {
+                _ if wish.is_some() => {
+                    format!("but breaks the wish {:?}, and lost by", wish.map_or("", |wish| wish.constraint.as_str()))
+                }
                 (Some(rtt), Some((FactorName::Delay, ..))) => format!("but {} away, and lost by", milliseconds(rtt)),
                 (None, Some((FactorName::Delay, ..))) => "but nobody has measured its delay, and it lost by".to_owned(),
                 (_, Some((FactorName::Cpu, theirs, ours))) => {
@@ -140,7 +144,9 @@ impl Words<'_, '_> {
                 format!(" {} is just as good; the name decided.", other.node)
             }
             Some((other, node, _)) => {
-                format!(" {} ({}) came second and lost by {:.2}.", other.node, self.place(node), lead(other))
+                let wish = other.penalties.iter().find(|penalty| !winner.penalties.contains(penalty));
+                let wish = wish.map_or_else(String::new, |wish| format!(" breaks the wish {:?},", wish.constraint));
+                format!(" {} ({}){wish} came second and lost by {:.2}.", other.node, self.place(node), lead(other))
             }
             None if candidates.len() == 1 => " There is no other node.".to_owned(),
             None => " No other node can take it.".to_owned(),
@@ -150,7 +156,12 @@ impl Words<'_, '_> {
     /// `lost by 0.11 to C, mostly on delay: 80 ms against 2 ms`
     pub(crate) fn rejection(&self, winner: &Candidate, other: &Candidate) -> String {
         let lead = winner.score.unwrap_or(0.0) - other.score.unwrap_or(0.0);
+        let wish = other.penalties.iter().find(|penalty| !winner.penalties.contains(penalty));
         match worst_loss(winner, other) {
+            _ if lead > 0.0 && wish.is_some_and(|wish| wish.weight >= lead) => {
+                let name = wish.map_or("", |wish| wish.constraint.as_str());
+                format!("lost by {lead:.2} to {}, because of the wish {name:?}", winner.node)
+            }
             _ if lead == 0.0 => format!("scored the same as {}, which comes first by name", winner.node),
             _ if lead < 0.0 => format!("would have scored {:.2} more than {}", -lead, winner.node),
             Some((name, theirs, ours)) => {

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::availability::{Availability, seconds};
+use crate::constraint;
 use crate::explain::{milliseconds, percent};
 use crate::model::{MigrateMode, Node, Snapshot, Workload, WorkloadState};
 use crate::overload::Metric;
 use crate::policy::Policy;
-use crate::projection::{Load, Projection};
+use crate::projection::{self, Load, Projection};
 
 /// Why something can't or shouldn't be: a code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,12 @@ pub enum ReasonCode {
     CannotMigrate,
     /// The destination has another architecture.
     Architecture,
+    /// The destination's CPU lacks a feature of the source's.
+    CpuFeatures,
+    /// The destination breaks a rule of the policy.
+    Constraint,
+    /// A maintenance window is open in which nothing moves.
+    Window,
     /// The destination has another cgroup layout.
     CgroupLayout,
     /// The destination's utilization is not known.
@@ -110,10 +117,10 @@ impl ReasonCode {
         use ReasonCode::*;
         match self {
             WorkloadMoved | NotRunning | Obstacle | Pinned | InFlight | SourceUnavailable | SourceCannotMigrate => true,
-            NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture
-            | CgroupLayout => true,
+            NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture | CpuFeatures
+            | Constraint | CgroupLayout => true,
             NotMeasured | MemoryFull | Concurrency | NoDestination => true,
-            Cooldown | FailedLately | Grouped | MemoryReserve | CpuReserve | Overloaded | Return => false,
+            Cooldown | FailedLately | Grouped | Window | MemoryReserve | CpuReserve | Overloaded | Return => false,
             Downtime | LittleGain | Cost | Relieved | Settling => false,
         }
     }
@@ -195,6 +202,9 @@ impl Context<'_, '_> {
         if source.availability != Availability::Active {
             add(SourceUnavailable, format!("{}, the node it is on, is {}", source.name, source.availability));
         }
+        if let Some(window) = self.projection.frozen(at) {
+            add(Window, format!("nothing moves from {} in the window {window:?}", source.name));
+        }
         for obstacle in &source.obstacles {
             add(SourceCannotMigrate, format!("{}, the node it is on, can't migrate: {obstacle}", source.name));
         }
@@ -265,7 +275,8 @@ impl Context<'_, '_> {
         if from == at {
             reasons.add(SameNode, || format!("{} is on {name} already", workload.name));
         }
-        self.weigh_state(workload, source, node, reasons);
+        self.weigh_state(workload, source, at, reasons);
+        constraint::weigh(self.projection, self.policy, workload, from, at, reasons);
         let after = self.projection.load_with(workload, from, at);
         let free = self.weigh_load(workload, at, after, reasons);
         if workload.last_from.as_ref() == Some(name) {
@@ -310,8 +321,9 @@ impl Context<'_, '_> {
         }
     }
 
-    fn weigh_state(&self, workload: &Workload, source: &Node, node: &Node, reasons: &mut impl Reasons) {
+    fn weigh_state(&self, workload: &Workload, source: &Node, at: usize, reasons: &mut impl Reasons) {
         use ReasonCode::*;
+        let node = self.projection.node(at);
         let name = &node.name;
         if node.availability != Availability::Active {
             reasons.add(Unavailable, || format!("{name} is {}", node.availability));
@@ -319,14 +331,27 @@ impl Context<'_, '_> {
         if node.cordoned {
             reasons.add(Cordoned, || format!("{name} is cordoned"));
         }
-        if node.draining {
-            reasons.add(Draining, || format!("{name} is being drained"));
+        match self.projection.draining(at) {
+            Some(projection::Draining::Asked) => reasons.add(Draining, || format!("{name} is being drained")),
+            Some(projection::Draining::Window(window)) => {
+                reasons.add(Draining, || format!("{name} is being drained in the maintenance window {window:?}"));
+            }
+            None => {}
+        }
+        if let Some(window) = self.projection.frozen(at) {
+            reasons.add(Window, || format!("nothing moves to {name} in the window {window:?}"));
         }
         for obstacle in &node.obstacles {
             reasons.add(CannotMigrate, || format!("{name} can't migrate: {obstacle}"));
         }
         if node.arch != source.arch {
             reasons.add(Architecture, || format!("{name} is {}, {} runs on {}", node.arch, workload.name, source.arch));
+        }
+        let lacks = source.cpu_features.iter().find(|feature| !node.cpu_features.contains(feature));
+        if let Some(feature) = lacks.filter(|_| !node.cpu_features.is_empty()) {
+            reasons.add(CpuFeatures, || {
+                format!("the CPU of {name} lacks {feature}, which {} may use on {}", workload.name, source.name)
+            });
         }
         if let (Some(there), Some(here)) = (&node.cgroup, &source.cgroup)
             && there != here
@@ -415,7 +440,8 @@ impl Context<'_, '_> {
         let (node, load) = (self.projection.node(at), self.projection.load(at));
         node.availability == Availability::Active
             && !node.cordoned
-            && !node.draining
+            && self.projection.draining(at).is_none()
+            && self.projection.frozen(at).is_none()
             && node.obstacles.is_empty()
             && self.projection.overloads(at).is_empty()
             && load.cpu.is_some_and(|cpu| cpu <= 1.0 - self.policy.headroom.cpu)

@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod availability;
+mod constraint;
 mod estimate;
 mod explain;
 pub mod feasibility;

@@ -47,16 +47,16 @@ pub struct Node {
     /// Nothing new may be placed here. Default: false.
     #[serde(default)]
     pub cordoned: bool,
-    /// It is being emptied; nothing new may be placed here. Default: false.
+    /// It is being emptied: everything leaves that can, and nothing new may be placed here. Default: false.
     #[serde(default)]
     pub draining: bool,
-    /// `cloud`, `fog` or `edge`, or a word of yours. *Not used yet.* Default: null.
+    /// `cloud`, `fog` or `edge`, or a word of yours; for the policy's constraints. Default: null.
     #[serde(default)]
     pub tier: Option<String>,
-    /// Where it stands. *Not used yet.* Default: null.
+    /// Where it stands; for the policy's constraints. Default: null.
     #[serde(default)]
     pub site: Option<String>,
-    /// Free labels. *Not used yet.* Default: none.
+    /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Architecture as `uname -m` says it: `x86_64`, `aarch64`.
@@ -64,7 +64,8 @@ pub struct Node {
     /// cgroup layout: `v1`, `v2` or `hybrid`; a container restores only where it is the same. Default: null, not known.
     #[serde(default)]
     pub cgroup: Option<String>,
-    /// CPU features. *Not used yet.* Default: none.
+    /// CPU features as `/proc/cpuinfo` says them; a container goes only where there are all that its node has. Default: none,
+    /// not known.
     #[serde(default)]
     pub cpu_features: Vec<String>,
     /// Cores it may use, above 0; a quota of half a core is 0.5.
@@ -174,10 +175,10 @@ pub struct Workload {
     /// The longest downtime it bears. Default: null, the policy's.
     #[serde(default)]
     pub max_downtime_ms: Option<u64>,
-    /// *Not used yet.* Default: 0.
+    /// How important it is: the lowest leaves an overloaded node first, the highest a draining one. Default: 0.
     #[serde(default)]
     pub priority: i32,
-    /// Free labels. *Not used yet.* Default: none.
+    /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Workloads that must move as one. They can't yet, so one that has a group moves only when a person says so. Default: null.

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::feasibility::Reason;
 use crate::model::{NodeName, WorkloadName};
 use crate::policy::Autonomy;
-use crate::score::{Factor, FactorName};
+use crate::score::{Factor, FactorName, Penalty};
 use crate::strategy::Strategy;
 
 mod choose;
+mod drain;
 mod rank;
 mod relieve;
 
@@ -33,7 +34,7 @@ pub struct Plan {
     pub at: Timestamp,
     /// To be carried out in this order.
     pub actions: Vec<Action>,
-    /// Every workload of an overloaded node that stays.
+    /// Every workload of an overloaded or draining node that stays.
     pub not_moved: Vec<NotMoved>,
 }
 
@@ -70,7 +71,8 @@ pub struct Migrate {
     /// Seconds of its time that the workload wins within the policy's `cost.horizon_s`: `gain × horizon`.
     pub benefit_s: f64,
     /// Seconds of its time that the move takes from it: the downtime and a little for the transfer; null if the bandwidth
-    /// is not known. Always below `benefit_s`, unless a person asked for the move or heat or pressure did.
+    /// is not known. Always below `benefit_s`, unless a person asked for the move, or a drain,
+    /// heat or pressure did.
     pub cost_s: Option<f64>,
     /// One to three sentences a person can agree with.
     pub reason: String,
@@ -93,6 +95,8 @@ fn is_zero(count: &usize) -> bool {
 pub enum Trigger {
     /// The planner, because the source is overloaded.
     Overload,
+    /// The planner, because the source is being emptied.
+    Drain,
     /// A person.
     Manual,
 }
@@ -133,6 +137,9 @@ pub struct Candidate {
     pub score: Option<f64>,
     /// What the score is made of; also given for an infeasible node, as far as it is known.
     pub factors: BTreeMap<FactorName, Factor>,
+    /// The policy's wishes that it breaks: taken off the sum of the contributions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<Penalty>,
     /// The verdict in a sentence.
     pub reason: String,
     /// Everything that makes it infeasible; for a migration asked for by a person also what speaks against it.
@@ -140,7 +147,7 @@ pub struct Candidate {
     pub reasons: Vec<Reason>,
 }
 
-/// A workload of an overloaded node that stays.
+/// A workload of an overloaded or draining node that stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotMoved {

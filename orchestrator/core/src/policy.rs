@@ -12,7 +12,10 @@ use crate::score::FactorName;
 use crate::strategy::Strategy;
 
 mod check;
+mod constraint;
 mod parse;
+
+pub use constraint::{Constraint, Day, Effect, Scope, Window};
 
 /// The whole policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +47,12 @@ pub struct Policy {
     pub concurrency: Concurrency,
     /// When a silent node is suspect and offline.
     pub heartbeat: Heartbeat,
+    /// Rules and wishes about where workloads run. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
+    /// When nodes rest or are emptied. Default: never.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
 }
 
 /// Who decides that a planned migration is carried out. Ordered from cautious to free.
@@ -231,6 +240,8 @@ impl Default for Policy {
             cooldown: Cooldown::default(),
             concurrency: Concurrency::default(),
             heartbeat: Heartbeat::default(),
+            constraints: Vec::new(),
+            windows: Vec::new(),
         }
     }
 }

@@ -9,9 +9,10 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use jiff::Timestamp;
 
 use crate::availability::seconds;
+use crate::constraint::Peers;
 use crate::model::{Link, Node, Snapshot, Workload};
 use crate::overload::{self, Overload, overloads};
-use crate::policy::Policy;
+use crate::policy::{Effect, Policy};
 use crate::score::weights;
 
 /// Hashes with a fixed key: the same from run to run. Used for lookup only, never iterated over.
@@ -34,8 +35,21 @@ struct State<'a> {
     moves: u32,
     /// When a workload last left it; `Timestamp::MAX` if one is about to.
     last_left: Option<Timestamp>,
+    /// It is being emptied: because a person said so, or this window.
+    draining: Option<Draining<'a>>,
+    /// The window in which nothing moves from or to it.
+    frozen: Option<&'a str>,
     /// The nodes that a link leads to or from.
     neighbours: Vec<usize>,
+}
+
+/// Why a node is being emptied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Draining<'a> {
+    /// A person said so.
+    Asked,
+    /// This maintenance window is open.
+    Window(&'a str),
 }
 
 pub(crate) struct Projection<'a> {
@@ -46,6 +60,8 @@ pub(crate) struct Projection<'a> {
     /// Where a workload is going.
     flying: BTreeMap<&'a str, &'a str>,
     moves_total: u32,
+    /// For each of the policy's constraints, where those are that it wants together or apart.
+    peers: Vec<Option<Peers>>,
     /// The policy's weights, in the order of `FactorName::ALL`, as shares of their sum.
     pub(crate) weights: [f64; 8],
     /// The most that any node has: cores times their speed, and bytes of memory.
@@ -54,11 +70,21 @@ pub(crate) struct Projection<'a> {
 
 impl<'a> Projection<'a> {
     /// Everything is put into an order of its own, so that the order of the snapshot's lists never matters.
-    pub(crate) fn new(snapshot: &'a Snapshot, policy: &Policy, now: Timestamp) -> Self {
+    pub(crate) fn new(snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
         let mut nodes: Vec<&Node> = snapshot.nodes.iter().rev().collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         nodes.dedup_by(|a, b| a.name == b.name);
+        let open: Vec<_> = policy.windows.iter().filter(|window| window.is_open(now)).collect();
+        let window = |node: &Node, effect: Effect| {
+            let found = open.iter().find(|window| window.effect == effect && window.concerns(node));
+            found.map(|window| window.name.as_str())
+        };
         let state = |node: &'a Node| State {
+            draining: match node.draining {
+                true => Some(Draining::Asked),
+                false => window(node, Effect::Drain).map(Draining::Window),
+            },
+            frozen: window(node, Effect::Freeze),
             node,
             overloads: overloads(node, policy),
             load: Load { cpu: overload::cpu(node, policy), memory: node.memory.filter(|m| m.is_finite()) },
@@ -69,6 +95,7 @@ impl<'a> Projection<'a> {
         let largest = |of: fn(&Node) -> f64| nodes.iter().map(|node| of(node)).fold(0.0, f64::max);
         let mut projection = Self {
             largest: (largest(|node| node.cpus * node.cpu_score), largest(|node| node.memory_bytes as f64)),
+            peers: policy.constraints.iter().map(|constraint| Peers::new(constraint, &nodes)).collect(),
             index: nodes.iter().enumerate().map(|(at, node)| (node.name.as_str(), at)).collect(),
             states: nodes.into_iter().map(state).collect(),
             links: Lookup::default(),
@@ -83,11 +110,19 @@ impl<'a> Projection<'a> {
             projection.states[from].neighbours.push(to);
             projection.states[to].neighbours.push(from);
         }
+        for (constraint, peers) in policy.constraints.iter().zip(&mut projection.peers) {
+            let Some(peers) = peers else { continue };
+            for workload in snapshot.workloads.iter().filter(|workload| constraint.concerns(workload)) {
+                let flight = snapshot.in_flight.iter().find(|flight| flight.workload == workload.name);
+                let node = flight.map_or(&workload.node, |flight| &flight.to);
+                projection.index.get(node.as_str()).into_iter().for_each(|at| peers.add(*at));
+            }
+        }
         projection.project(snapshot, policy, now);
         projection
     }
 
-    fn project(&mut self, snapshot: &'a Snapshot, policy: &Policy, now: Timestamp) {
+    fn project(&mut self, snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) {
         let mut flights: Vec<_> = snapshot.in_flight.iter().collect();
         flights.sort_by_key(|flight| &flight.workload);
         for flight in &flights {
@@ -134,6 +169,19 @@ impl<'a> Projection<'a> {
 
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
+    }
+
+    pub(crate) fn draining(&self, at: usize) -> Option<Draining<'a>> {
+        self.states[at].draining
+    }
+
+    pub(crate) fn frozen(&self, at: usize) -> Option<&'a str> {
+        self.states[at].frozen
+    }
+
+    /// Where those are that the policy's constraint of this index wants together or apart.
+    pub(crate) fn peers(&self, constraint: usize) -> Option<&Peers> {
+        self.peers.get(constraint)?.as_ref()
     }
 
     /// What the node suffers from, as measured; the worst first.
@@ -202,10 +250,14 @@ impl<'a> Projection<'a> {
     }
 
     /// Plans a move.
-    pub(crate) fn plan(&mut self, workload: &'a Workload, source: usize, destination: usize) {
+    pub(crate) fn plan(&mut self, policy: &Policy, workload: &'a Workload, source: usize, destination: usize) {
         self.flying.insert(workload.name.as_str(), self.node(destination).name.as_str());
         self.count(Some(source), Some(destination));
         self.shift(workload, Some(source), Some(destination));
+        let constraints = policy.constraints.iter().zip(&mut self.peers);
+        for (_, peers) in constraints.filter(|(constraint, _)| constraint.concerns(workload)) {
+            peers.iter_mut().for_each(|peers| peers.shift(source, destination));
+        }
     }
 
     fn count(&mut self, from: Option<usize>, to: Option<usize>) {

@@ -29,7 +29,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Position;
+use crate::constraint::{Broken, wishes};
+use crate::model::{Position, Workload};
 use crate::policy::Policy;
 use crate::projection::{Load, Projection, Share};
 
@@ -114,10 +115,23 @@ pub struct Factor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
-    /// The sum of all contributions, 0 (worst) to 1 (best).
+    /// The sum of all contributions without the penalties, 0 (worst) to 1 (best).
     pub total: f64,
     /// Every factor.
     pub factors: BTreeMap<FactorName, Factor>,
+    /// The wishes of the policy that it breaks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<Penalty>,
+}
+
+/// A wish of the policy that a destination breaks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Penalty {
+    /// The constraint's name.
+    pub constraint: String,
+    /// What it costs the score, 0 to 1.
+    pub weight: f64,
 }
 
 /// The policy's weights as shares of their sum, in the order of [`FactorName::ALL`].
@@ -145,10 +159,19 @@ fn raw(name: FactorName, projection: &Projection<'_>, source: usize, at: usize, 
 }
 
 /// The score as a number only: what [`score`] gives, without saying what it is made of.
-pub(crate) fn total(projection: &Projection<'_>, source: usize, at: usize, after: Load, policy: &Policy) -> f64 {
+pub(crate) fn total(
+    projection: &Projection<'_>,
+    workload: &Workload,
+    source: usize,
+    at: usize,
+    after: Load,
+    policy: &Policy,
+) -> f64 {
     let term =
         |(name, weight): (FactorName, f64)| value(name, raw(name, projection, source, at, after), policy) * weight;
-    round(FactorName::ALL.into_iter().zip(projection.weights).map(term).fold(0.0, |sum, term| sum + term))
+    let sum = FactorName::ALL.into_iter().zip(projection.weights).map(term).fold(0.0, |sum, term| sum + term);
+    let penalty: f64 = wishes(projection, policy, workload, source, at).map(|broken| broken.weight).sum();
+    round((sum - penalty).max(0.0))
 }
 
 /// The most that `at` can score for any workload, without what the way there adds.
@@ -182,7 +205,14 @@ pub(crate) fn least_cost(projection: &Projection<'_>, share: Share) -> f64 {
 }
 
 /// The score of `at` for a workload that comes from `source`; `after` is its load with the workload.
-pub(crate) fn score(projection: &Projection<'_>, source: usize, at: usize, after: Load, policy: &Policy) -> Score {
+pub(crate) fn score(
+    projection: &Projection<'_>,
+    workload: &Workload,
+    source: usize,
+    at: usize,
+    after: Load,
+    policy: &Policy,
+) -> Score {
     let mut total = 0.0;
     let mut factors = BTreeMap::new();
     for (name, weight) in FactorName::ALL.into_iter().zip(projection.weights) {
@@ -198,7 +228,10 @@ pub(crate) fn score(projection: &Projection<'_>, source: usize, at: usize, after
         };
         factors.insert(name, factor);
     }
-    Score { total: round(total), factors }
+    let broken = |broken: Broken<'_>| Penalty { constraint: broken.name.to_owned(), weight: broken.weight };
+    let penalties: Vec<Penalty> = wishes(projection, policy, workload, source, at).map(broken).collect();
+    let penalty: f64 = penalties.iter().map(|penalty| penalty.weight).sum();
+    Score { total: round((total - penalty).max(0.0)), factors, penalties }
 }
 
 fn value(name: FactorName, raw: Option<f64>, policy: &Policy) -> f64 {

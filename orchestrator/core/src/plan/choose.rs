@@ -73,10 +73,15 @@ impl<'a> Choice<'_, '_, 'a> {
                 let reasons = self.context.against_destination(self.workload, self.source, node, pressing);
                 let after = projection.load_with(self.workload, self.source, node);
                 let feasible = match self.trigger {
-                    Trigger::Overload => reasons.is_empty(),
+                    Trigger::Overload | Trigger::Drain => reasons.is_empty(),
                     Trigger::Manual => !reasons.iter().any(|reason| reason.code.is_hard()),
                 };
-                Assessed { node, reasons, score: score(projection, self.source, node, after, policy), feasible }
+                Assessed {
+                    node,
+                    reasons,
+                    score: score(projection, self.workload, self.source, node, after, policy),
+                    feasible,
+                }
             })
             .collect();
         // The sort is stable and the nodes come by name, which decides ties and orders the infeasible.
@@ -100,6 +105,7 @@ impl<'a> Choice<'_, '_, 'a> {
                 verdict,
                 score: one.feasible.then_some(one.score.total),
                 factors: one.score.factors.clone(),
+                penalties: one.score.penalties.clone(),
                 reason: join(&one.reasons),
                 reasons: one.reasons.clone(),
             }
@@ -163,6 +169,8 @@ impl<'a> Choice<'_, '_, 'a> {
             trigger: self.trigger,
             autonomy: match self.trigger {
                 Trigger::Overload => policy.autonomy.for_workload(workload.migrate),
+                // A person has said what is to be done; a workload may still ask to be asked.
+                Trigger::Drain => Autonomy::Automatic.for_workload(workload.migrate),
                 Trigger::Manual => Autonomy::Automatic,
             },
             expected: estimate.expected(),

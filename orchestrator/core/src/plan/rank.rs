@@ -63,7 +63,7 @@ impl Ranking {
             if at == source || !room || !context.is_feasible(workload, source, at, pressing) {
                 return best;
             }
-            let score = total(projection, source, at, after, policy);
+            let score = total(projection, workload, source, at, after, policy);
             match best {
                 Some((top, first)) if top > score || (top == score && first <= at) => best,
                 _ => Some((score, at)),

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
+use super::drain::Drain;
 use super::rank::Ranking;
 use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Trigger};
 use crate::availability::{Availability, seconds};
@@ -16,7 +17,7 @@ use crate::projection::Projection;
 use crate::strategy::Strategy;
 
 /// Workloads that stay for which every node is explained: a full cluster has more than anyone reads.
-const EXPLAINED: usize = 16;
+pub(super) const EXPLAINED: usize = 16;
 
 /// Plans what to do about overload. The same arguments give the same plan, whatever the order of the snapshot's lists.
 ///
@@ -27,25 +28,34 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
     // A policy may name a strategy that this version hasn't got; balancing must not stop because of it.
     let strategy =
         policy.strategy.resolve().unwrap_or((Strategy::StopAndCopy, "the policy's strategy is not available yet"));
-    let active = |at: &usize| projection.node(*at).availability == Availability::Active;
+    let active = |at: &usize| {
+        // A node that is being emptied needs no other reason.
+        projection.node(*at).availability == Availability::Active && projection.draining(*at).is_none()
+    };
     let mut hot: Vec<(usize, Vec<Overload>)> = (0..projection.len())
         .filter(active)
         .map(|at| (at, projection.overloads(at).to_vec()))
         .filter(|(_, overloads)| !overloads.is_empty())
         .collect();
-    if hot.is_empty() {
+    let draining: Vec<usize> = (0..projection.len()).filter(|at| projection.draining(*at).is_some()).collect();
+    if hot.is_empty() && draining.is_empty() {
         return plan;
     }
     hot.sort_by(|a, b| {
         let severity = |overloads: &[Overload]| overloads.first().map_or(0.0, Overload::severity);
         severity(&b.1).total_cmp(&severity(&a.1)).then(a.0.cmp(&b.0))
     });
-    let mut workloads = workloads_of(snapshot, &projection, &hot);
+    let mut workloads =
+        workloads_of(snapshot, &projection, hot.iter().map(|(at, _)| *at).chain(draining.iter().copied()));
     let ranking = Ranking::new(&Context { projection: &projection, policy, now });
     for (source, overloads) in hot {
         let here = workloads.get_mut(source).map(std::mem::take).unwrap_or_default();
         let relief = Relief { policy, now, source, overloads, strategy, ranking: &ranking };
         relief.run(here, &mut projection, &mut plan);
+    }
+    for source in draining {
+        let here = workloads.get_mut(source).map(std::mem::take).unwrap_or_default();
+        Drain { policy, now, source, strategy, ranking: &ranking }.run(here, &mut projection, &mut plan);
     }
     plan.not_moved.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
     plan
@@ -55,11 +65,11 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
 fn workloads_of<'a>(
     snapshot: &'a Snapshot,
     projection: &Projection<'_>,
-    nodes: &[(usize, Vec<Overload>)],
+    nodes: impl Iterator<Item = usize>,
 ) -> Vec<Vec<&'a Workload>> {
     let mut wanted = vec![false; projection.len()];
-    for (at, _) in nodes {
-        wanted[*at] = true;
+    for at in nodes {
+        wanted[at] = true;
     }
     let mut workloads = vec![Vec::new(); projection.len()];
     for workload in &snapshot.workloads {
@@ -99,6 +109,13 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
         }));
         if pressing.is_empty() {
             reasons.push(Reason::new(ReasonCode::Relieved, format!("{from} is no longer overloaded")));
+        }
+    }
+    if *trigger == Trigger::Drain {
+        // Who empties a node doesn't wait for a cooldown.
+        reasons.retain(|reason| reason.code != ReasonCode::Cooldown);
+        if projection.draining(source).is_none() {
+            reasons.push(Reason::new(ReasonCode::Relieved, format!("{from} is no longer being drained")));
         }
     }
     reasons.extend(context.against_destination(workload, source, destination, &pressing));
@@ -165,7 +182,7 @@ impl Relief<'_> {
             let (assessed, chosen) = explain();
             let migrate = chosen.and_then(|at| choice.migrate(&assessed, at, self.strategy, Some(hot), &why));
             plan.actions.extend(migrate.map(Action::Migrate));
-            projection.plan(workload, source, destination);
+            projection.plan(policy, workload, source, destination);
         }
     }
 
@@ -186,7 +203,8 @@ impl Relief<'_> {
         }
     }
 
-    /// Takes out the workload that relieves best: one that needs nobody's approval before one that does; the smallest that
+    /// Takes out the workload that relieves best: one that needs nobody's approval before one that does; the one of
+    /// the lowest priority; the smallest that
     /// is enough by itself, else the largest; the one with less memory to ship; the first by name.
     fn next<'a>(
         &self,
@@ -204,7 +222,8 @@ impl Relief<'_> {
             let enough = share >= need;
             // Shares are finite and not negative, so their bits sort as they do.
             let size = if enough { share.to_bits() } else { u64::MAX - share.to_bits() };
-            (Reverse(self.policy.autonomy.for_workload(workload.migrate)), Reverse(enough), size, workload.memory_bytes)
+            let approval = Reverse(self.policy.autonomy.for_workload(workload.migrate));
+            (approval, workload.priority, Reverse(enough), size, workload.memory_bytes)
         };
         let best = (0..workloads.len()).min_by_key(|index| rank(workloads[*index]))?;
         Some(workloads.remove(best))
@@ -233,19 +252,19 @@ impl Relief<'_> {
     }
 }
 
-fn stays(workload: &Workload, reasons: Vec<Reason>) -> NotMoved {
+pub(super) fn stays(workload: &Workload, reasons: Vec<Reason>) -> NotMoved {
     let (workload, node) = (workload.name.clone(), workload.node.clone());
     let empty =
         NotMoved { workload, node, reason: String::new(), reasons: Vec::new(), candidates: Vec::new(), omitted: 0 };
     because(empty, reasons)
 }
 
-fn because(stays: NotMoved, reasons: Vec<Reason>) -> NotMoved {
+pub(super) fn because(stays: NotMoved, reasons: Vec<Reason>) -> NotMoved {
     let reason = format!("{} stays on {}: {}.", stays.workload, stays.node, join(&reasons));
     NotMoved { reason, reasons, ..stays }
 }
 
-fn nowhere(workload: &Workload, candidates: &[Candidate]) -> String {
+pub(super) fn nowhere(workload: &Workload, candidates: &[Candidate]) -> String {
     if candidates.is_empty() {
         return "there is no other node".to_owned();
     }
