@@ -118,6 +118,7 @@ fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp)
         memory_bytes: sample.memory_bytes,
         dirty_bytes_per_s: None,
         limits: model::Limits { cpus: sample.cpus_limit, memory_bytes: sample.memory_limit_bytes },
+        created_with: model::Limits::default(),
         migrate,
         max_downtime_ms: label("max-downtime-ms").and_then(|text| text.parse().ok()),
         priority: label("priority").and_then(|text| text.parse().ok()).unwrap_or(0),

@@ -166,9 +166,12 @@ pub struct Workload {
     /// Memory written per second; stop-and-copy, the only strategy yet, doesn't depend on it. Default: null, not measured.
     #[serde(default)]
     pub dirty_bytes_per_s: Option<u64>,
-    /// Docker's limits. *Not used yet.* Default: none.
+    /// Docker's limits. Default: none.
     #[serde(default)]
     pub limits: Limits,
+    /// The limits that it was created with; what the planner has enlarged goes back to these. Default: not known.
+    #[serde(default)]
+    pub created_with: Limits,
     /// Who may decide that it moves. Default: auto.
     #[serde(default)]
     pub migrate: MigrateMode,

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::feasibility::Reason;
-use crate::model::{NodeName, WorkloadName};
+use crate::model::{Limits, NodeName, WorkloadName};
 use crate::policy::Autonomy;
 use crate::score::{Factor, FactorName, Penalty};
 use crate::strategy::Strategy;
@@ -22,6 +22,7 @@ mod choose;
 mod drain;
 mod rank;
 mod relieve;
+mod resize;
 
 pub(crate) use choose::{Assessed, Choice};
 pub use relieve::{plan, recheck};
@@ -44,6 +45,43 @@ pub struct Plan {
 pub enum Action {
     /// Move a workload to another node.
     Migrate(Migrate),
+    /// Give a workload other limits where it is.
+    Resize(Resize),
+}
+
+impl Action {
+    /// The workload that it is about.
+    pub fn workload(&self) -> &WorkloadName {
+        match self {
+            Self::Migrate(migrate) => &migrate.workload,
+            Self::Resize(resize) => &resize.workload,
+        }
+    }
+
+    /// Why, in sentences.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Migrate(migrate) => &migrate.reason,
+            Self::Resize(resize) => &resize.reason,
+        }
+    }
+}
+
+/// Give a workload other limits where it is (`docker update`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resize {
+    /// What is resized.
+    pub workload: WorkloadName,
+    /// Where it is.
+    pub node: NodeName,
+    /// Its limits now.
+    pub from: Limits,
+    /// The limits to give it.
+    pub to: Limits,
+    /// Who has to agree, as in [`Migrate`].
+    pub autonomy: Autonomy,
+    /// One or two sentences a person can agree with.
+    pub reason: String,
 }
 
 /// Move a workload to another node.

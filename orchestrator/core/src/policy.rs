@@ -31,6 +31,8 @@ pub struct Policy {
     pub min_gain: f64,
     /// What a migration costs, and for how long it pays.
     pub cost: Cost,
+    /// When a container's own limits are changed.
+    pub resize: ResizePolicy,
     /// When a node counts as overloaded.
     pub overload: Overload,
     /// How samples become sustained utilization.
@@ -185,6 +187,22 @@ pub struct Cost {
     pub unknown_mbps: f64,
 }
 
+/// When a container's own limits are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResizePolicy {
+    /// Whether limits are changed at all.
+    pub enabled: bool,
+    /// Share of its limit at which a container runs into it, above `idle` to 1.
+    pub at: f64,
+    /// The factor by which a limit grows at once, 1.1 to 10.
+    pub step: f64,
+    /// The most that a limit may grow to, as a factor of the one it was created with, 1 to 100.
+    pub most: f64,
+    /// Share of the limit it was created with below which an enlarged container is idle, 0 to 1.
+    pub idle: f64,
+}
+
 /// How long a workload is left alone, in seconds, 0 or more.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -232,6 +250,7 @@ impl Default for Policy {
             max_downtime_ms: 10_000,
             min_gain: 0.05,
             cost: Cost::default(),
+            resize: ResizePolicy::default(),
             overload: Overload::default(),
             sampling: Sampling::default(),
             headroom: Headroom::default(),
@@ -287,6 +306,12 @@ impl Default for Weights {
 impl Default for Delay {
     fn default() -> Self {
         Self { best_ms: 0.2, worst_ms: 300.0, unknown_ms: 100.0 }
+    }
+}
+
+impl Default for ResizePolicy {
+    fn default() -> Self {
+        Self { enabled: true, at: 0.95, step: 1.5, most: 4.0, idle: 0.5 }
     }
 }
 

@@ -260,6 +260,13 @@ impl<'a> Projection<'a> {
         }
     }
 
+    /// Keeps a part of a node for a workload that is there.
+    pub(crate) fn reserve(&mut self, at: usize, share: Share) {
+        let load = &mut self.states[at].load;
+        load.cpu = load.cpu.map(|cpu| cpu + share.cpu);
+        load.memory = load.memory.map(|memory| memory + share.memory);
+    }
+
     fn count(&mut self, from: Option<usize>, to: Option<usize>) {
         for at in [from, to].into_iter().flatten() {
             self.states[at].moves += 1;

@@ -85,7 +85,10 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
 }
 
 fn moves(plan: &Plan) -> impl Iterator<Item = &Migrate> {
-    plan.actions.iter().map(|Action::Migrate(migrate)| migrate)
+    plan.actions.iter().filter_map(|action| match action {
+        Action::Migrate(migrate) => Some(migrate),
+        Action::Resize(_) => None,
+    })
 }
 
 /// What the workload takes of the node: cores, and memory, as fractions.

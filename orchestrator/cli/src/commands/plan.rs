@@ -43,6 +43,7 @@ fn action(action: &Action) -> (String, &str) {
             let head = format!("{}  {} → {}  {}", migrate.workload, migrate.from, migrate.to, migrate.strategy);
             (head, migrate.reason.as_str())
         }
+        Action::Resize(resize) => (format!("{} on {}  resize", resize.workload, resize.node), resize.reason.as_str()),
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::drain::Drain;
 use super::rank::Ranking;
-use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Trigger};
+use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Resize, Trigger, resize};
 use crate::availability::{Availability, seconds};
 use crate::explain::{first_few, join, percent};
 use crate::feasibility::{Context, Reason, ReasonCode, source_unknown};
@@ -28,6 +28,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
     // A policy may name a strategy that this version hasn't got; balancing must not stop because of it.
     let strategy =
         policy.strategy.resolve().unwrap_or((Strategy::StopAndCopy, "the policy's strategy is not available yet"));
+    resize::run(snapshot, policy, &mut projection, &mut plan);
     let active = |at: &usize| {
         // A node that is being emptied needs no other reason.
         projection.node(*at).availability == Availability::Active && projection.draining(*at).is_none()
@@ -83,7 +84,10 @@ fn workloads_of<'a>(
 /// Whether an action still holds, to be asked with a fresh snapshot inside the transaction that starts it: the workload is
 /// still there, the destination still feasible, the source still in need. Every reason against it, at once.
 pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Result<(), Vec<Reason>> {
-    let Action::Migrate(migrate) = action;
+    let migrate = match action {
+        Action::Migrate(migrate) => migrate,
+        Action::Resize(resize) => return recheck_resize(resize, snapshot),
+    };
     let Migrate { workload: name, from, to, trigger, .. } = migrate;
     let Some(workload) = snapshot.workload(name.as_str()) else {
         return Err(vec![Reason::new(ReasonCode::WorkloadMoved, format!("{name} no longer exists"))]);
@@ -123,6 +127,17 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
         reasons.retain(|reason| reason.code.is_hard());
     }
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+}
+
+fn recheck_resize(resize: &Resize, snapshot: &Snapshot) -> Result<(), Vec<Reason>> {
+    let name = &resize.workload;
+    let why = match snapshot.workload(name.as_str()) {
+        None => format!("{name} no longer exists"),
+        Some(workload) if workload.node != resize.node => format!("{name} is no longer on {}", resize.node),
+        Some(workload) if workload.limits != resize.from => format!("{name} has other limits meanwhile"),
+        Some(_) => return Ok(()),
+    };
+    Err(vec![Reason::new(ReasonCode::WorkloadMoved, why)])
 }
 
 /// One overloaded node.

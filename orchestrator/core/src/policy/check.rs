@@ -22,6 +22,13 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     found.within("cost.transfer_weight", policy.cost.transfer_weight, 0.0, 1.0);
     found.above("cost.unknown_mbps", policy.cost.unknown_mbps, 1e6);
 
+    let resize = &policy.resize;
+    found.above("resize.at", resize.at, 1.0);
+    found.within("resize.step", resize.step, 1.1, 10.0);
+    found.within("resize.most", resize.most, 1.0, 100.0);
+    found.within("resize.idle", resize.idle, 0.0, 1.0);
+    found.order("resize.at", resize.at, "resize.idle", resize.idle);
+
     found.threshold("overload.cpu", overload.cpu, 1.0);
     found.threshold("overload.memory", overload.memory, 1.0);
     found.threshold("overload.pressure", overload.pressure, 1.0);
