@@ -56,7 +56,14 @@ pub async fn run(app: App) {
 
 async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, String>) {
     let policy = app.policy.get();
-    let Action::Migrate(migrate) = action;
+    let migrate = match action {
+        Action::Migrate(migrate) => migrate,
+        Action::Resize(resize) => {
+            let what = format!("recommended, no agent can do it yet: resize it on {}: {}", resize.node, resize.reason);
+            say_once(said, resize.workload.as_str(), &what);
+            return;
+        }
+    };
     if migrate.autonomy != Autonomy::Automatic {
         say_once(said, migrate.workload.as_str(), &format!("recommended, nobody told me to do it: {}", migrate.reason));
         return;
@@ -104,7 +111,7 @@ fn epoch(app: &Service, workload: &str) -> Option<u64> {
 fn explain_what_stays(plan: &Plan, said: &mut BTreeMap<String, String>) {
     said.retain(|workload, _| {
         plan.not_moved.iter().any(|stays| stays.workload.as_str() == workload)
-            || plan.actions.iter().any(|Action::Migrate(migrate)| migrate.workload.as_str() == workload)
+            || plan.actions.iter().any(|action| action.workload().as_str() == workload)
     });
     for stays in &plan.not_moved {
         say_once(said, stays.workload.as_str(), &format!("stays on {}: {}", stays.node, stays.reason));

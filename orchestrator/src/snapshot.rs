@@ -118,6 +118,7 @@ fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp)
         memory_bytes: sample.memory_bytes,
         dirty_bytes_per_s: None,
         limits: model::Limits { cpus: sample.cpus_limit, memory_bytes: sample.memory_limit_bytes },
+        created_with: model::Limits::default(),
         migrate,
         max_downtime_ms: label("max-downtime-ms").and_then(|text| text.parse().ok()),
         priority: label("priority").and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -127,6 +128,7 @@ fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp)
         moves_24h: history
             .map_or(0, |h| h.moves.iter().filter(|at| **at > day_ago).count().try_into().unwrap_or(u32::MAX)),
         last_from: row.and_then(|row| row.moved_from.clone()).and_then(|from| model::NodeName::new(from).ok()),
+        last_took_s: None,
         failed_at: history.and_then(|h| h.failed_at),
         failures: history.map_or(0, |h| h.failures),
     })

@@ -80,8 +80,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
-    /// The policy in force.
-    Policy,
+    /// The policy in force; `policy check` and `policy test` try one without a server.
+    Policy {
+        #[command(subcommand)]
+        command: Option<PolicyCommand>,
+    },
+    /// What the planner would do with a snapshot, without a server.
+    Plan(Plan),
     /// Move a running container to another node.
     Migrate(Migrate),
     /// Why a migration happened and how it went: every candidate, every factor, every phase.
@@ -111,6 +116,44 @@ pub(crate) enum Command {
     /// The version of fogctl, and whether the orchestrator answers.
     Version,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The cluster at one moment, as JSON; `-` reads it from the standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) snapshot: PathBuf,
+    /// The policy, as TOML; the built-in default when it is left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// The time to plan at, for example 2026-11-22T10:00:00Z; the snapshot's when it is left out.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say what is wrong with a policy file: line, column, field, and the nearest correct name.
+    Check {
+        /// The policy, as TOML.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Run your own scenarios: folders with a snapshot.json and an expected.json.
+    #[command(after_help = TEST_HELP)]
+    Test {
+        /// A folder of scenario folders, or one scenario folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The policy to test, instead of a scenario's own policy.toml, that of DIR, or the built-in default.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+}
+
+const TEST_HELP: &str = "\
+expected.json says what must be planned, in any order, and who must stay for which reason:
+  {\"actions\": [{\"type\": \"migrate\", \"workload\": \"looper\", \"to\": \"C\"}], \"stay\": {\"db\": \"pinned\"}}
+Every action must be named; fields of an action that are left out may be anything, and so may who stays.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {

@@ -8,13 +8,16 @@ mod explain;
 mod migrate;
 mod migrations;
 mod nodes;
+mod offline;
+mod plan;
 mod policy;
+mod policy_test;
 mod progress;
 mod resolve;
 mod version;
 mod workloads;
 
-use crate::arguments::Command;
+use crate::arguments::{Command, PolicyCommand};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -25,7 +28,12 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Workloads { node } => workloads::run(session, node.as_deref()).await,
         Command::Migrations { workload, limit } => migrations::run(session, workload, limit).await,
         Command::Decisions { limit } => decisions::run(session, limit).await,
-        Command::Policy => policy::run(session).await,
+        Command::Policy { command: None } => policy::run(session).await,
+        Command::Policy { command: Some(PolicyCommand::Check { file }) } => policy::check(session, &file),
+        Command::Policy { command: Some(PolicyCommand::Test { folder, policy }) } => {
+            policy_test::run(session, &folder, policy.as_deref())
+        }
+        Command::Plan(plan) => plan::run(session, &plan),
         Command::Migrate(migrate) => migrate::run(session, migrate).await,
         Command::Explain { migration } => explain::run(session, &migration).await,
         Command::Cancel { migration } => cancel::run(session, &migration).await,

@@ -2,7 +2,8 @@
 //!
 //! Results go to stdout, everything else to stderr, so that `--output json` can be piped. Each command lives in its own
 //! file under `commands`; what they have in common is the way in ([`session`]), the way out ([`exit`]) and the words and
-//! tables for people ([`render`]). Everything that is known comes from the public API.
+//! tables for people ([`render`]). Everything that is known about a
+//! cluster comes from the public API; `plan` and `policy check` and `test` try the planner on files, without one.
 
 mod arguments;
 mod commands;

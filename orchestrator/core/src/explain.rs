@@ -5,7 +5,7 @@ use crate::model::{Node, Workload};
 use crate::overload::{Metric, Overload, cpu};
 use crate::plan::{Candidate, Verdict};
 use crate::policy::Policy;
-use crate::projection::{Projection, Share};
+use crate::projection::Projection;
 use crate::score::{Factor, FactorName};
 
 /// Reasons as one text.
@@ -81,19 +81,19 @@ impl Metric {
 pub(crate) struct Words<'p, 'a> {
     pub(crate) projection: &'p Projection<'a>,
     pub(crate) policy: &'p Policy,
-    pub(crate) source: &'p Node,
+    pub(crate) source: usize,
     pub(crate) workload: &'p Workload,
 }
 
 impl Words<'_, '_> {
     /// With every move planned before this one.
-    fn busy(&self, node: &Node) -> Option<f64> {
+    fn busy(&self, node: usize) -> Option<f64> {
         self.projection.load(node).cpu
     }
 
     /// `20 % busy and 2 ms away`
-    pub(crate) fn place(&self, node: &Node) -> String {
-        let busy = match (self.busy(node), cpu(node, self.policy)) {
+    pub(crate) fn place(&self, node: usize) -> String {
+        let busy = match (self.busy(node), cpu(self.projection.node(node), self.policy)) {
             (Some(busy), Some(measured)) if (busy - measured).abs() >= 0.01 => {
                 format!("{} busy with what is on its way", percent(busy))
             }
@@ -107,10 +107,10 @@ impl Words<'_, '_> {
     }
 
     /// Why the second-best is the second-best; of several, the one that a person would have thought of: an idler node.
-    pub(crate) fn contrast(&self, chosen: &Node, candidates: &[Candidate]) -> String {
+    pub(crate) fn contrast(&self, chosen: usize, candidates: &[Candidate]) -> String {
         let rejected = || {
             candidates.iter().filter(|c| c.verdict == Verdict::Rejected).filter_map(|c| {
-                let node = self.projection.node(c.node.as_str())?;
+                let node = self.projection.find(c.node.as_str())?;
                 Some((c, node, self.busy(node).unwrap_or(1.0)))
             })
         };
@@ -118,12 +118,16 @@ impl Words<'_, '_> {
         let lead = |other: &Candidate| winner.score.unwrap_or(0.0) - other.score.unwrap_or(0.0);
         let better = rejected().find(|(other, ..)| lead(other) < 0.0);
         if let Some((other, node, _)) = better {
-            return format!(" {} ({}) would have scored {:.2} more.", node.name, self.place(node), -lead(other));
+            return format!(" {} ({}) would have scored {:.2} more.", other.node, self.place(node), -lead(other));
         }
         let busy = self.busy(chosen).unwrap_or(1.0);
         let idler = rejected().filter(|(_, _, other)| busy - other >= 0.01).min_by(|a, b| a.2.total_cmp(&b.2));
         if let Some((other, node, other_busy)) = idler {
+            let wish = other.penalties.iter().find(|penalty| !winner.penalties.contains(penalty));
             let but = match (self.projection.rtt_ms(self.source, node), worst_loss(winner, other)) {
+                _ if wish.is_some() => {
+                    format!("but breaks the wish {:?}, and lost by", wish.map_or("", |wish| wish.constraint.as_str()))
+                }
                 (Some(rtt), Some((FactorName::Delay, ..))) => format!("but {} away, and lost by", milliseconds(rtt)),
                 (None, Some((FactorName::Delay, ..))) => "but nobody has measured its delay, and it lost by".to_owned(),
                 (_, Some((FactorName::Cpu, theirs, ours))) => {
@@ -133,14 +137,16 @@ impl Words<'_, '_> {
                 (_, Some((name, theirs, ours))) => format!("but {}, and lost by", versus(name, theirs, ours)),
                 (_, None) => "and lost by".to_owned(),
             };
-            return format!(" {} is idler ({}), {but} {:.2}.", node.name, percent(other_busy), lead(other));
+            return format!(" {} is idler ({}), {but} {:.2}.", other.node, percent(other_busy), lead(other));
         }
         match rejected().next() {
-            Some((other, node, _)) if lead(other) == 0.0 => {
-                format!(" {} is just as good; the name decided.", node.name)
+            Some((other, ..)) if lead(other) == 0.0 => {
+                format!(" {} is just as good; the name decided.", other.node)
             }
             Some((other, node, _)) => {
-                format!(" {} ({}) came second and lost by {:.2}.", node.name, self.place(node), lead(other))
+                let wish = other.penalties.iter().find(|penalty| !winner.penalties.contains(penalty));
+                let wish = wish.map_or_else(String::new, |wish| format!(" breaks the wish {:?},", wish.constraint));
+                format!(" {} ({}){wish} came second and lost by {:.2}.", other.node, self.place(node), lead(other))
             }
             None if candidates.len() == 1 => " There is no other node.".to_owned(),
             None => " No other node can take it.".to_owned(),
@@ -150,7 +156,12 @@ impl Words<'_, '_> {
     /// `lost by 0.11 to C, mostly on delay: 80 ms against 2 ms`
     pub(crate) fn rejection(&self, winner: &Candidate, other: &Candidate) -> String {
         let lead = winner.score.unwrap_or(0.0) - other.score.unwrap_or(0.0);
+        let wish = other.penalties.iter().find(|penalty| !winner.penalties.contains(penalty));
         match worst_loss(winner, other) {
+            _ if lead > 0.0 && wish.is_some_and(|wish| wish.weight >= lead) => {
+                let name = wish.map_or("", |wish| wish.constraint.as_str());
+                format!("lost by {lead:.2} to {}, because of the wish {name:?}", winner.node)
+            }
             _ if lead == 0.0 => format!("scored the same as {}, which comes first by name", winner.node),
             _ if lead < 0.0 => format!("would have scored {:.2} more than {}", -lead, winner.node),
             Some((name, theirs, ours)) => {
@@ -167,13 +178,13 @@ impl Words<'_, '_> {
 
     /// What moving a workload does for a node that stays overloaded all the same.
     pub(crate) fn hardly(&self, hot: &Overload) -> Option<String> {
-        let share = Share::of(self.workload, self.source, self.source);
+        let share = self.projection.share(self.workload, self.source, self.source);
         let (share, left) = match hot.metric {
             Metric::Cpu => (share.cpu, self.projection.load(self.source).cpu? - share.cpu),
             Metric::Memory => (share.memory, self.projection.load(self.source).memory? - share.memory),
             Metric::Pressure | Metric::TemperatureC => return None,
         };
-        let (name, node) = (&self.workload.name, &self.source.name);
+        let (name, node) = (&self.workload.name, &self.projection.node(self.source).name);
         let uses = if share < 0.01 { "less than 1 %".to_owned() } else { percent(share) };
         (left >= hot.threshold.start && share < 0.05)
             .then(|| format!(" That hardly relieves {node} ({name} uses {uses} of it), but {name} runs better there."))

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::availability::{Availability, seconds};
+use crate::constraint;
 use crate::explain::{milliseconds, percent};
 use crate::model::{MigrateMode, Node, Snapshot, Workload, WorkloadState};
-use crate::overload::{Metric, overloads};
+use crate::overload::Metric;
 use crate::policy::Policy;
-use crate::projection::{Load, Projection};
+use crate::projection::{self, Load, Projection};
 
 /// Why something can't or shouldn't be: a code for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,12 @@ pub enum ReasonCode {
     CannotMigrate,
     /// The destination has another architecture.
     Architecture,
+    /// The destination's CPU lacks a feature of the source's.
+    CpuFeatures,
+    /// The destination breaks a rule of the policy.
+    Constraint,
+    /// A maintenance window is open in which nothing moves.
+    Window,
     /// The destination has another cgroup layout.
     CgroupLayout,
     /// The destination's utilization is not known.
@@ -91,6 +98,8 @@ pub enum ReasonCode {
     Downtime,
     /// The new node would hardly be less busy than the old one.
     LittleGain,
+    /// The move would take the workload more time than it wins.
+    Cost,
     /// Enough migrations run already.
     Concurrency,
     /// Nothing needs to be done: the node is relieved without it.
@@ -108,11 +117,11 @@ impl ReasonCode {
         use ReasonCode::*;
         match self {
             WorkloadMoved | NotRunning | Obstacle | Pinned | InFlight | SourceUnavailable | SourceCannotMigrate => true,
-            NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture
-            | CgroupLayout => true,
+            NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture | CpuFeatures
+            | Constraint | CgroupLayout => true,
             NotMeasured | MemoryFull | Concurrency | NoDestination => true,
-            Cooldown | FailedLately | Grouped | MemoryReserve | CpuReserve | Overloaded | Return => false,
-            Downtime | LittleGain | Relieved | Settling => false,
+            Cooldown | FailedLately | Grouped | Window | MemoryReserve | CpuReserve | Overloaded | Return => false,
+            Downtime | LittleGain | Cost | Relieved | Settling => false,
         }
     }
 }
@@ -125,17 +134,41 @@ pub fn feasibility(
     destination: &Node,
     now: Timestamp,
 ) -> Vec<Reason> {
-    let context = Context { projection: &Projection::new(snapshot, policy, now), policy, now };
-    let Some(source) = snapshot.node(workload.node.as_str()) else {
+    let projection = Projection::new(snapshot, policy, now);
+    let context = Context { projection: &projection, policy, now };
+    let Some(source) = projection.find(workload.node.as_str()) else {
         return vec![source_unknown(workload)];
     };
     let mut reasons = context.against_leaving(workload, source);
-    reasons.extend(context.against_destination(workload, source, destination, &[]));
+    match projection.find(destination.name.as_str()) {
+        Some(destination) => reasons.extend(context.against_destination(workload, source, destination, &[])),
+        None => reasons.push(Reason::new(ReasonCode::NodeUnknown, format!("{} is not known", destination.name))),
+    }
     reasons
 }
 
 pub(crate) fn source_unknown(workload: &Workload) -> Reason {
     Reason::new(ReasonCode::SourceUnavailable, format!("{}, the node it is on, is not known", workload.node))
+}
+
+/// What becomes of a reason: kept with its words, or only counted, which costs nothing.
+pub(crate) trait Reasons {
+    fn add(&mut self, code: ReasonCode, detail: impl FnOnce() -> String);
+}
+
+impl Reasons for Vec<Reason> {
+    fn add(&mut self, code: ReasonCode, detail: impl FnOnce() -> String) {
+        self.push(Reason { code, detail: detail() });
+    }
+}
+
+/// How many reasons there are.
+pub(crate) struct Count(pub(crate) usize);
+
+impl Reasons for Count {
+    fn add(&mut self, _: ReasonCode, _: impl FnOnce() -> String) {
+        self.0 += 1;
+    }
 }
 
 /// What every judgement rests on.
@@ -148,8 +181,9 @@ pub(crate) struct Context<'p, 'a> {
 
 impl Context<'_, '_> {
     /// Why the workload can't or shouldn't leave its node, whatever the destination.
-    pub(crate) fn against_leaving(&self, workload: &Workload, source: &Node) -> Vec<Reason> {
+    pub(crate) fn against_leaving(&self, workload: &Workload, at: usize) -> Vec<Reason> {
         use ReasonCode::*;
+        let source = self.projection.node(at);
         let name = &workload.name;
         let mut reasons = Vec::new();
         let mut add = |code, detail: String| reasons.push(Reason::new(code, detail));
@@ -168,6 +202,9 @@ impl Context<'_, '_> {
         if source.availability != Availability::Active {
             add(SourceUnavailable, format!("{}, the node it is on, is {}", source.name, source.availability));
         }
+        if let Some(window) = self.projection.frozen(at) {
+            add(Window, format!("nothing moves from {} in the window {window:?}", source.name));
+        }
         for obstacle in &source.obstacles {
             add(SourceCannotMigrate, format!("{}, the node it is on, can't migrate: {obstacle}", source.name));
         }
@@ -184,138 +221,231 @@ impl Context<'_, '_> {
         if let Some(group) = &workload.group {
             add(Grouped, format!("{name} belongs to the group {group}, and groups can't move as one yet"));
         }
-        reasons.extend(self.against_more_moves(source));
+        reasons.extend(self.against_more_moves(at));
         reasons
     }
 
     /// Whether enough migrations run already, in the cluster or at this node.
-    pub(crate) fn against_more_moves(&self, node: &Node) -> Option<Reason> {
-        let limits = &self.policy.concurrency;
-        let (total, here) = (self.projection.moves_total(), self.projection.moves(node));
-        let detail = if total >= limits.cluster {
-            format!("as many migrations as may run in the cluster already ({total})")
-        } else if here >= limits.per_node {
-            format!("{} takes part in as many migrations as it may already ({here})", node.name)
-        } else {
-            return None;
-        };
-        Some(Reason::new(ReasonCode::Concurrency, detail))
+    pub(crate) fn against_more_moves(&self, at: usize) -> Option<Reason> {
+        let mut reasons = Vec::new();
+        self.concurrency(at, &mut reasons);
+        reasons.pop()
     }
 
-    /// Why the workload can't or shouldn't go there. `pressing` is what the source suffers from, if
+    fn concurrency(&self, at: usize, reasons: &mut impl Reasons) {
+        let limits = &self.policy.concurrency;
+        let (total, here) = (self.projection.moves_total(), self.projection.moves(at));
+        if total >= limits.cluster {
+            reasons.add(ReasonCode::Concurrency, || {
+                format!("as many migrations as may run in the cluster already ({total})")
+            });
+        } else if here >= limits.per_node {
+            let name = &self.projection.node(at).name;
+            reasons.add(ReasonCode::Concurrency, || {
+                format!("{name} takes part in as many migrations as it may already ({here})")
+            });
+        }
+    }
+
+    /// Why the workload can't or shouldn't go there, in words. `pressing` is what the source suffers from, if
     /// that is why it moves: the new node must then be better in at least one of these.
     pub(crate) fn against_destination(
         &self,
         workload: &Workload,
-        source: &Node,
-        node: &Node,
+        source: usize,
+        at: usize,
         pressing: &[Metric],
     ) -> Vec<Reason> {
-        use ReasonCode::*;
         let mut reasons = Vec::new();
-        let mut add = |code, detail: String| reasons.push(Reason::new(code, detail));
+        self.weigh(workload, source, at, pressing, &mut reasons);
+        reasons
+    }
+
+    /// Whether nothing speaks against going there.
+    pub(crate) fn is_feasible(&self, workload: &Workload, source: usize, at: usize, pressing: &[Metric]) -> bool {
+        let mut reasons = Count(0);
+        self.weigh(workload, source, at, pressing, &mut reasons);
+        reasons.0 == 0
+    }
+
+    fn weigh(&self, workload: &Workload, from: usize, at: usize, pressing: &[Metric], reasons: &mut impl Reasons) {
+        use ReasonCode::*;
+        let (source, node) = (self.projection.node(from), self.projection.node(at));
         let name = &node.name;
-        if node.name == source.name {
-            add(SameNode, format!("{} is on {name} already", workload.name));
+        if from == at {
+            reasons.add(SameNode, || format!("{} is on {name} already", workload.name));
         }
+        self.weigh_state(workload, source, at, reasons);
+        constraint::weigh(self.projection, self.policy, workload, from, at, reasons);
+        let after = self.projection.load_with(workload, from, at);
+        let free = self.weigh_load(workload, at, after, reasons);
+        if workload.last_from.as_ref() == Some(name) {
+            let return_s = self.return_s(workload);
+            if let Some(ago) = self.within(workload.moved_at, return_s) {
+                reasons.add(Return, || {
+                    format!("{} came from {name} {ago:.0} s ago and may return after {return_s:.0} s", workload.name)
+                });
+            }
+        }
+        let estimate = self.estimate(workload, from, at);
+        let (downtime, budget) = (estimate.downtime_ms, self.downtime_budget_ms(workload));
+        if downtime > budget {
+            reasons.add(Downtime, || {
+                let (downtime, budget) = (milliseconds(downtime as f64), milliseconds(budget as f64));
+                let assumed =
+                    estimate.assumed_mbps.map_or_else(String::new, |mbps| format!(" at {mbps:.0} Mbit/s, assumed"));
+                format!("moving to {name} would stop {} for {downtime}{assumed} (limit {budget})", workload.name)
+            });
+        }
+        if let Some((before, after, what)) = self.gain(from, after, pressing).filter(|_| free) {
+            let (cost, benefit) = (self.cost_s(&estimate), self.benefit_s(before - after));
+            if before - after < self.policy.min_gain {
+                reasons.add(LittleGain, || {
+                    let (before, after) = (percent(before), percent(after));
+                    format!("{name} would be at {after} {what}, {} is at {before}: too little gain", source.name)
+                });
+            } else if cost > benefit {
+                reasons.add(Cost, || {
+                    format!(
+                        "moving to {name} would cost {} {cost:.0} s and win it {benefit:.0} s ({} {what} instead of {} for {:.0} s)",
+                        workload.name,
+                        percent(after),
+                        percent(before),
+                        self.policy.cost.horizon_s,
+                    )
+                });
+            }
+        }
+        if from != at {
+            self.concurrency(at, reasons);
+        }
+    }
+
+    fn weigh_state(&self, workload: &Workload, source: &Node, at: usize, reasons: &mut impl Reasons) {
+        use ReasonCode::*;
+        let node = self.projection.node(at);
+        let name = &node.name;
         if node.availability != Availability::Active {
-            add(Unavailable, format!("{name} is {}", node.availability));
+            reasons.add(Unavailable, || format!("{name} is {}", node.availability));
         }
         if node.cordoned {
-            add(Cordoned, format!("{name} is cordoned"));
+            reasons.add(Cordoned, || format!("{name} is cordoned"));
         }
-        if node.draining {
-            add(Draining, format!("{name} is being drained"));
+        match self.projection.draining(at) {
+            Some(projection::Draining::Asked) => reasons.add(Draining, || format!("{name} is being drained")),
+            Some(projection::Draining::Window(window)) => {
+                reasons.add(Draining, || format!("{name} is being drained in the maintenance window {window:?}"));
+            }
+            None => {}
+        }
+        if let Some(window) = self.projection.frozen(at) {
+            reasons.add(Window, || format!("nothing moves to {name} in the window {window:?}"));
         }
         for obstacle in &node.obstacles {
-            add(CannotMigrate, format!("{name} can't migrate: {obstacle}"));
+            reasons.add(CannotMigrate, || format!("{name} can't migrate: {obstacle}"));
         }
         if node.arch != source.arch {
-            add(Architecture, format!("{name} is {}, {} runs on {}", node.arch, workload.name, source.arch));
+            reasons.add(Architecture, || format!("{name} is {}, {} runs on {}", node.arch, workload.name, source.arch));
+        }
+        let lacks = source.cpu_features.iter().find(|feature| !node.cpu_features.contains(feature));
+        if let Some(feature) = lacks.filter(|_| !node.cpu_features.is_empty()) {
+            reasons.add(CpuFeatures, || {
+                format!("the CPU of {name} lacks {feature}, which {} may use on {}", workload.name, source.name)
+            });
         }
         if let (Some(there), Some(here)) = (&node.cgroup, &source.cgroup)
             && there != here
         {
-            add(CgroupLayout, format!("{name} has cgroup {there}, {} runs under cgroup {here}", workload.name));
+            reasons
+                .add(CgroupLayout, || format!("{name} has cgroup {there}, {} runs under cgroup {here}", workload.name));
         }
-        let after = self.projection.load_with(workload, source, node);
-        let load = self.against_load(workload, node, after);
-        let too_busy = !load.is_empty();
-        for reason in load {
-            add(reason.code, reason.detail);
-        }
-        let cooldown = &self.policy.cooldown;
-        let return_s = doubled(cooldown.return_s, workload.moves_24h, cooldown.longest_s);
-        if workload.last_from.as_ref() == Some(name)
-            && let Some(ago) = self.within(workload.moved_at, return_s)
-        {
-            let detail =
-                format!("{} came from {name} {ago:.0} s ago and may return after {return_s:.0} s", workload.name);
-            add(Return, detail);
-        }
-        let budget = self.downtime_budget_ms(workload);
-        if let Some(downtime) = self.expected(workload, source, node).downtime_ms.filter(|ms| *ms > budget) {
-            let (downtime, budget) = (milliseconds(downtime as f64), milliseconds(budget as f64));
-            add(Downtime, format!("moving to {name} would stop {} for {downtime} (limit {budget})", workload.name));
-        }
-        let before = self.projection.load(source);
-        let gains = pressing.iter().map(|metric| match metric {
-            Metric::Cpu => before.cpu.zip(after.cpu).map(|pair| (pair, "CPU")),
-            Metric::Memory => before.memory.zip(after.memory).map(|pair| (pair, "memory")),
-            Metric::Pressure | Metric::TemperatureC => None,
-        });
-        // One that is good enough, or that can't be compared, settles it.
-        let little = |((before, after), _): &((f64, f64), &str)| before - after < self.policy.min_gain;
-        let little: Option<Vec<_>> = gains.map(|gain| gain.filter(little)).collect();
-        if let Some(((before, after), what)) = little.and_then(|all| all.first().copied()).filter(|_| !too_busy) {
-            let (before, after) = (percent(before), percent(after));
-            add(
-                LittleGain,
-                format!("{name} would be at {after} {what}, {} is at {before}: too little gain", source.name),
-            );
-        }
-        reasons.extend(self.against_more_moves(node).filter(|_| node.name != source.name));
-        reasons
     }
 
-    fn against_load(&self, workload: &Workload, node: &Node, after: Load) -> Vec<Reason> {
+    /// The largest gain among what the source suffers from: the source's load, the destination's with the workload, and
+    /// of what. `None` if there is nothing to compare: heat and pressure can't be projected.
+    fn gain(&self, source: usize, after: Load, pressing: &[Metric]) -> Option<(f64, f64, &'static str)> {
+        let before = self.projection.load(source);
+        let mut best: Option<(f64, f64, &'static str)> = None;
+        for metric in pressing {
+            let (before, after, what) = match metric {
+                Metric::Cpu => (before.cpu?, after.cpu?, "CPU"),
+                Metric::Memory => (before.memory?, after.memory?, "memory"),
+                Metric::Pressure | Metric::TemperatureC => return None,
+            };
+            if best.is_none_or(|(b, a, _)| before - after > b - a) {
+                best = Some((before, after, what));
+            }
+        }
+        best
+    }
+
+    /// How long a workload may not return, in seconds: never less than its last migration took, doubled for every
+    /// further move of the day.
+    fn return_s(&self, workload: &Workload) -> f64 {
+        let cooldown = &self.policy.cooldown;
+        let base = cooldown.return_s.max(workload.last_took_s.unwrap_or(0.0));
+        doubled(base, workload.moves_24h, cooldown.longest_s)
+    }
+
+    /// Whether nothing about the load speaks against it.
+    fn weigh_load(&self, workload: &Workload, at: usize, after: Load, reasons: &mut impl Reasons) -> bool {
         use ReasonCode::*;
+        let node = self.projection.node(at);
         let name = &node.name;
-        let mut reasons = Vec::new();
         let (Some(cpu), Some(memory)) = (after.cpu, after.memory) else {
-            let detail = format!("nobody knows how busy {name} is: its CPU or memory is not measured");
-            return vec![Reason::new(NotMeasured, detail)];
+            reasons.add(NotMeasured, || format!("nobody knows how busy {name} is: its CPU or memory is not measured"));
+            return false;
         };
+        let mut free = true;
         let memory_limit = 1.0 - self.policy.headroom.memory;
         if memory > 1.0 {
-            let detail =
-                format!("{name} has not enough memory: with {} it would need {}", workload.name, percent(memory));
-            reasons.push(Reason::new(MemoryFull, detail));
+            free = false;
+            reasons.add(MemoryFull, || {
+                format!("{name} has not enough memory: with {} it would need {}", workload.name, percent(memory))
+            });
         } else if memory > memory_limit {
-            let detail =
-                format!("{name} would use {} of its memory (limit {})", percent(memory), percent(memory_limit));
-            reasons.push(Reason::new(MemoryReserve, detail));
+            free = false;
+            reasons.add(MemoryReserve, || {
+                format!("{name} would use {} of its memory (limit {})", percent(memory), percent(memory_limit))
+            });
         }
         let mut hot_cpu = false;
-        for overload in overloads(node, self.policy) {
+        for overload in self.projection.overloads(at) {
             hot_cpu |= overload.metric == Metric::Cpu;
-            reasons.push(Reason::new(Overloaded, format!("{name} is overloaded itself: {}", overload.describe())));
+            free = false;
+            reasons.add(Overloaded, || format!("{name} is overloaded itself: {}", overload.describe()));
         }
         for metric in [Metric::Pressure, Metric::TemperatureC] {
             let threshold = metric.threshold(self.policy);
             if let Some(value) = metric.measure(node, self.policy)
                 && (threshold.done..threshold.start).contains(&value)
             {
-                let detail = format!("{name} is near overload: {}", metric.describe(value, threshold.done));
-                reasons.push(Reason::new(Overloaded, detail));
+                free = false;
+                reasons
+                    .add(Overloaded, || format!("{name} is near overload: {}", metric.describe(value, threshold.done)));
             }
         }
         let cpu_limit = 1.0 - self.policy.headroom.cpu;
         if cpu > cpu_limit && !hot_cpu {
-            let detail = format!("{name} would be at {} CPU (limit {})", percent(cpu), percent(cpu_limit));
-            reasons.push(Reason::new(CpuReserve, detail));
+            free = false;
+            reasons
+                .add(CpuReserve, || format!("{name} would be at {} CPU (limit {})", percent(cpu), percent(cpu_limit)));
         }
-        reasons
+        free
+    }
+
+    /// Whether a node can take anything at all, whoever asks: what keeps most nodes of a large, busy cluster
+    /// from being looked at again and again.
+    pub(crate) fn is_open(&self, at: usize) -> bool {
+        let (node, load) = (self.projection.node(at), self.projection.load(at));
+        node.availability == Availability::Active
+            && !node.cordoned
+            && self.projection.draining(at).is_none()
+            && self.projection.frozen(at).is_none()
+            && node.obstacles.is_empty()
+            && self.projection.overloads(at).is_empty()
+            && load.cpu.is_some_and(|cpu| cpu <= 1.0 - self.policy.headroom.cpu)
+            && load.memory.is_some_and(|memory| memory <= 1.0 - self.policy.headroom.memory)
     }
 
     /// Seconds since `then`, if that is less than `span_s` ago. A time in the future counts as now: clocks differ.

@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod availability;
+mod constraint;
 mod estimate;
 mod explain;
 pub mod feasibility;
@@ -33,7 +34,7 @@ pub use model::{InFlight, Link, MigrateMode, Node, Snapshot, SnapshotError, Work
 pub use name::{NameError, NodeName, WorkloadName};
 pub use overload::{Metric, Overload, overloads};
 pub use place::{Refusal, place};
-pub use plan::{Action, Candidate, Migrate, NotMoved, Plan, Trigger, Verdict, plan, recheck};
+pub use plan::{Action, Candidate, Migrate, NotMoved, Plan, Resize, Trigger, Verdict, plan, recheck};
 pub use policy::{Autonomy, Policy, PolicyError};
 pub use problem::Problem;
 pub use score::{Factor, FactorName, Score};

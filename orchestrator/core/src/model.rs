@@ -47,16 +47,16 @@ pub struct Node {
     /// Nothing new may be placed here. Default: false.
     #[serde(default)]
     pub cordoned: bool,
-    /// It is being emptied; nothing new may be placed here. Default: false.
+    /// It is being emptied: everything leaves that can, and nothing new may be placed here. Default: false.
     #[serde(default)]
     pub draining: bool,
-    /// `cloud`, `fog` or `edge`, or a word of yours. *Not used yet.* Default: null.
+    /// `cloud`, `fog` or `edge`, or a word of yours; for the policy's constraints. Default: null.
     #[serde(default)]
     pub tier: Option<String>,
-    /// Where it stands. *Not used yet.* Default: null.
+    /// Where it stands; for the policy's constraints. Default: null.
     #[serde(default)]
     pub site: Option<String>,
-    /// Free labels. *Not used yet.* Default: none.
+    /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Architecture as `uname -m` says it: `x86_64`, `aarch64`.
@@ -64,7 +64,8 @@ pub struct Node {
     /// cgroup layout: `v1`, `v2` or `hybrid`; a container restores only where it is the same. Default: null, not known.
     #[serde(default)]
     pub cgroup: Option<String>,
-    /// CPU features. *Not used yet.* Default: none.
+    /// CPU features as `/proc/cpuinfo` says them; a container goes only where there are all that its node has. Default: none,
+    /// not known.
     #[serde(default)]
     pub cpu_features: Vec<String>,
     /// Cores it may use, above 0; a quota of half a core is 0.5.
@@ -162,22 +163,25 @@ pub struct Workload {
     pub cpus: f64,
     /// Memory in use.
     pub memory_bytes: u64,
-    /// Memory written per second. *Not used yet.* Default: null, not measured.
+    /// Memory written per second; stop-and-copy, the only strategy yet, doesn't depend on it. Default: null, not measured.
     #[serde(default)]
     pub dirty_bytes_per_s: Option<u64>,
-    /// Docker's limits. *Not used yet.* Default: none.
+    /// Docker's limits. Default: none.
     #[serde(default)]
     pub limits: Limits,
+    /// The limits that it was created with; what the planner has enlarged goes back to these. Default: not known.
+    #[serde(default)]
+    pub created_with: Limits,
     /// Who may decide that it moves. Default: auto.
     #[serde(default)]
     pub migrate: MigrateMode,
     /// The longest downtime it bears. Default: null, the policy's.
     #[serde(default)]
     pub max_downtime_ms: Option<u64>,
-    /// *Not used yet.* Default: 0.
+    /// How important it is: the lowest leaves an overloaded node first, the highest a draining one. Default: 0.
     #[serde(default)]
     pub priority: i32,
-    /// Free labels. *Not used yet.* Default: none.
+    /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Workloads that must move as one. They can't yet, so one that has a group moves only when a person says so. Default: null.
@@ -192,6 +196,9 @@ pub struct Workload {
     /// The node it last came from. Default: null.
     #[serde(default)]
     pub last_from: Option<NodeName>,
+    /// How long its last migration took, from the decision to the end, 0 or more. Default: null, not known.
+    #[serde(default)]
+    pub last_took_s: Option<f64>,
     /// When its last migration failed or was rolled back. Default: null, the last one went well.
     #[serde(default)]
     pub failed_at: Option<Timestamp>,

@@ -113,9 +113,8 @@ pub fn place(
         None => policy.strategy.resolve()?,
     };
     let not_movable = |reasons| Refusal::NotMovable { workload: workload.name.clone(), reasons };
-    let source = snapshot.node(workload.node.as_str()).ok_or_else(|| not_movable(vec![source_unknown(workload)]))?;
-
     let projection = Projection::new(snapshot, policy, now);
+    let source = projection.find(workload.node.as_str()).ok_or_else(|| not_movable(vec![source_unknown(workload)]))?;
     let context = Context { projection: &projection, policy, now };
     let mut reasons = context.against_leaving(workload, source);
     reasons.retain(|reason| reason.code.is_hard());
@@ -125,7 +124,7 @@ pub fn place(
     let choice = Choice { context: &context, workload, source, trigger: Trigger::Manual };
     let mut assessed = choice.assess(&[]);
     let chosen = match wanted {
-        Some(node) => assessed.iter().position(|one| one.feasible && one.node.name == node.name),
+        Some(node) => assessed.iter().position(|one| one.feasible && projection.node(one.node).name == node.name),
         None => {
             // Nobody named a node, so one that nothing speaks against comes before a better one that something does.
             assessed.sort_by_key(|one| (!one.feasible, !one.reasons.is_empty()));
@@ -134,17 +133,17 @@ pub fn place(
     };
     let why = match wanted {
         Some(node) => format!("A person asked for {}.", node.name),
-        None => format!("A person asked to move {} away from {}.", workload.name, source.name),
+        None => format!("A person asked to move {} away from {}.", workload.name, workload.node),
     };
     let migrate = chosen.and_then(|index| choice.migrate(&assessed, index, strategy, None, &why));
     migrate.ok_or_else(|| {
         let candidates = choice.candidates(&assessed, None);
-        match wanted.and_then(|node| assessed.iter().find(|one| one.node.name == node.name)) {
+        match wanted.and_then(|node| assessed.iter().find(|one| projection.node(one.node).name == node.name)) {
             Some(Assessed { node, reasons, .. }) => {
                 let hard = reasons.iter().filter(|reason| reason.code.is_hard()).cloned().collect();
                 Refusal::Infeasible {
                     workload: workload.name.clone(),
-                    node: node.name.clone(),
+                    node: projection.node(*node).name.clone(),
                     reasons: hard,
                     candidates,
                 }

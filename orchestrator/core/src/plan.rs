@@ -2,8 +2,10 @@
 //!
 //! [`plan()`] takes the overloaded nodes, the worst first. Of each it takes the workload that relieves it best without
 //! overshooting, gives it to the feasible destination with the highest score, projects the loads, and repeats until the
-//! node is projected to be below `done` or nothing is left that can move. Every node is looked at for every
-//! workload, and what was found is kept, because a decision that can't be explained won't be trusted.
+//! node is projected to be below `done` or nothing is left that can move.
+//!
+//! Choosing is done with numbers alone (`rank`); words are made only for what was chosen, and for what stays. They are
+//! kept, because a decision that can't be explained won't be trusted.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +13,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::feasibility::Reason;
-use crate::model::{NodeName, WorkloadName};
+use crate::model::{Limits, NodeName, WorkloadName};
 use crate::policy::Autonomy;
-use crate::score::{Factor, FactorName};
+use crate::score::{Factor, FactorName, Penalty};
 use crate::strategy::Strategy;
 
 mod choose;
+mod drain;
+mod rank;
 mod relieve;
+mod resize;
 
 pub(crate) use choose::{Assessed, Choice};
 pub use relieve::{plan, recheck};
@@ -30,7 +35,7 @@ pub struct Plan {
     pub at: Timestamp,
     /// To be carried out in this order.
     pub actions: Vec<Action>,
-    /// Every workload of an overloaded node that stays.
+    /// Every workload of an overloaded or draining node that stays.
     pub not_moved: Vec<NotMoved>,
 }
 
@@ -40,6 +45,43 @@ pub struct Plan {
 pub enum Action {
     /// Move a workload to another node.
     Migrate(Migrate),
+    /// Give a workload other limits where it is.
+    Resize(Resize),
+}
+
+impl Action {
+    /// The workload that it is about.
+    pub fn workload(&self) -> &WorkloadName {
+        match self {
+            Self::Migrate(migrate) => &migrate.workload,
+            Self::Resize(resize) => &resize.workload,
+        }
+    }
+
+    /// Why, in sentences.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Migrate(migrate) => &migrate.reason,
+            Self::Resize(resize) => &resize.reason,
+        }
+    }
+}
+
+/// Give a workload other limits where it is (`docker update`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resize {
+    /// What is resized.
+    pub workload: WorkloadName,
+    /// Where it is.
+    pub node: NodeName,
+    /// Its limits now.
+    pub from: Limits,
+    /// The limits to give it.
+    pub to: Limits,
+    /// Who has to agree, as in [`Migrate`].
+    pub autonomy: Autonomy,
+    /// One or two sentences a person can agree with.
+    pub reason: String,
 }
 
 /// Move a workload to another node.
@@ -64,12 +106,25 @@ pub struct Migrate {
     /// How much less busy the workload's new node is, with it, than its old one was: a fraction of memory if that is what
     /// the source lacks, else of CPU. Negative if a person insists on a busier node.
     pub gain: f64,
-    /// Share of the downtime budget that it is expected to use; null if the bandwidth is not known.
-    pub cost: Option<f64>,
+    /// Seconds of its time that the workload wins within the policy's `cost.horizon_s`: `gain × horizon`.
+    pub benefit_s: f64,
+    /// Seconds of its time that the move takes from it: the downtime and a little for the transfer; null if the bandwidth
+    /// is not known. Always below `benefit_s`, unless a person asked for the move, or a drain,
+    /// heat or pressure did.
+    pub cost_s: Option<f64>,
     /// One to three sentences a person can agree with.
     pub reason: String,
-    /// Every other node, best first, then the infeasible ones by name.
+    /// Every other node, best first, then the infeasible ones by name; in a cluster of more than 64 the 64 most
+    /// promising.
     pub candidates: Vec<Candidate>,
+    /// Other nodes that `candidates` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Who wants a migration.
@@ -78,6 +133,8 @@ pub struct Migrate {
 pub enum Trigger {
     /// The planner, because the source is overloaded.
     Overload,
+    /// The planner, because the source is being emptied.
+    Drain,
     /// A person.
     Manual,
 }
@@ -118,6 +175,9 @@ pub struct Candidate {
     pub score: Option<f64>,
     /// What the score is made of; also given for an infeasible node, as far as it is known.
     pub factors: BTreeMap<FactorName, Factor>,
+    /// The policy's wishes that it breaks: taken off the sum of the contributions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<Penalty>,
     /// The verdict in a sentence.
     pub reason: String,
     /// Everything that makes it infeasible; for a migration asked for by a person also what speaks against it.
@@ -125,7 +185,7 @@ pub struct Candidate {
     pub reasons: Vec<Reason>,
 }
 
-/// A workload of an overloaded node that stays.
+/// A workload of an overloaded or draining node that stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotMoved {
@@ -137,7 +197,10 @@ pub struct NotMoved {
     pub reason: String,
     /// Why, for programs; at least one.
     pub reasons: Vec<Reason>,
-    /// The nodes that were looked at, if any.
+    /// The nodes that were looked at, if any, as in [`Migrate`]; kept for the first 16 workloads of a plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
+    /// Other nodes that `candidates` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
 }

@@ -12,7 +12,10 @@ use crate::score::FactorName;
 use crate::strategy::Strategy;
 
 mod check;
+mod constraint;
 mod parse;
+
+pub use constraint::{Constraint, Day, Effect, Scope, Window};
 
 /// The whole policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +29,10 @@ pub struct Policy {
     pub max_downtime_ms: u64,
     /// The least gain of a planned migration, 0 to 1: how much less busy, as a fraction, its new node must be than its old one.
     pub min_gain: f64,
+    /// What a migration costs, and for how long it pays.
+    pub cost: Cost,
+    /// When a container's own limits are changed.
+    pub resize: ResizePolicy,
     /// When a node counts as overloaded.
     pub overload: Overload,
     /// How samples become sustained utilization.
@@ -42,6 +49,12 @@ pub struct Policy {
     pub concurrency: Concurrency,
     /// When a silent node is suspect and offline.
     pub heartbeat: Heartbeat,
+    /// Rules and wishes about where workloads run. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
+    /// When nodes rest or are emptied. Default: never.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
 }
 
 /// Who decides that a planned migration is carried out. Ordered from cautious to free.
@@ -162,13 +175,42 @@ pub struct Delay {
     pub unknown_ms: f64,
 }
 
+/// What a migration costs, and for how long it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cost {
+    /// How long a gain is likely to last, in seconds, above 0 to 86,400.
+    pub horizon_s: f64,
+    /// What a second of shipping costs the workload, in seconds, 0 to 1.
+    pub transfer_weight: f64,
+    /// The bandwidth that is assumed where nobody has measured one, in Mbit/s, above 0 to 1,000,000.
+    pub unknown_mbps: f64,
+}
+
+/// When a container's own limits are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResizePolicy {
+    /// Whether limits are changed at all.
+    pub enabled: bool,
+    /// Share of its limit at which a container runs into it, above `idle` to 1.
+    pub at: f64,
+    /// The factor by which a limit grows at once, 1.1 to 10.
+    pub step: f64,
+    /// The most that a limit may grow to, as a factor of the one it was created with, 1 to 100.
+    pub most: f64,
+    /// Share of the limit it was created with below which an enlarged container is idle, 0 to 1.
+    pub idle: f64,
+}
+
 /// How long a workload is left alone, in seconds, 0 or more.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cooldown {
     /// After it has moved, before it moves anywhere.
     pub moved_s: f64,
-    /// After it has moved, before it may return; doubled for every further move within 24 hours.
+    /// After it has moved, before it may return; never less than the move took, doubled for every further move within 24
+    /// hours.
     pub return_s: f64,
     /// After a migration that failed; doubled for every further failure.
     pub failed_s: f64,
@@ -207,6 +249,8 @@ impl Default for Policy {
             strategy: Strategy::Auto,
             max_downtime_ms: 10_000,
             min_gain: 0.05,
+            cost: Cost::default(),
+            resize: ResizePolicy::default(),
             overload: Overload::default(),
             sampling: Sampling::default(),
             headroom: Headroom::default(),
@@ -215,6 +259,8 @@ impl Default for Policy {
             cooldown: Cooldown::default(),
             concurrency: Concurrency::default(),
             heartbeat: Heartbeat::default(),
+            constraints: Vec::new(),
+            windows: Vec::new(),
         }
     }
 }
@@ -260,6 +306,18 @@ impl Default for Weights {
 impl Default for Delay {
     fn default() -> Self {
         Self { best_ms: 0.2, worst_ms: 300.0, unknown_ms: 100.0 }
+    }
+}
+
+impl Default for ResizePolicy {
+    fn default() -> Self {
+        Self { enabled: true, at: 0.95, step: 1.5, most: 4.0, idle: 0.5 }
+    }
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self { horizon_s: 600.0, transfer_weight: 0.1, unknown_mbps: 100.0 }
     }
 }
 

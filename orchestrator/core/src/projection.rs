@@ -1,13 +1,22 @@
 //! The cluster as it will be once every move that is planned or under way is done.
+//!
+//! Nodes are known by their place in the order of their names (`usize` here), so that a tie decided by the lower place is
+//! one decided by name, and so that a large cluster is planned without looking names up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use jiff::Timestamp;
 
 use crate::availability::seconds;
+use crate::constraint::Peers;
 use crate::model::{Link, Node, Snapshot, Workload};
-use crate::overload;
-use crate::policy::Policy;
+use crate::overload::{self, Overload, overloads};
+use crate::policy::{Effect, Policy};
+use crate::score::weights;
+
+/// Hashes with a fixed key: the same from run to run. Used for lookup only, never iterated over.
+pub(crate) type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// Utilization of a node, as fractions of its capacity; `None` if not measured. Can exceed 1: demand, not use.
 #[derive(Debug, Clone, Copy)]
@@ -16,75 +25,197 @@ pub(crate) struct Load {
     pub(crate) memory: Option<f64>,
 }
 
+/// A node and what is projected for it.
+struct State<'a> {
+    node: &'a Node,
+    /// As measured, the worst first.
+    overloads: Vec<Overload>,
+    load: Load,
+    /// Moves from and to it, planned and under way.
+    moves: u32,
+    /// When a workload last left it; `Timestamp::MAX` if one is about to.
+    last_left: Option<Timestamp>,
+    /// It is being emptied: because a person said so, or this window.
+    draining: Option<Draining<'a>>,
+    /// The window in which nothing moves from or to it.
+    frozen: Option<&'a str>,
+    /// The nodes that a link leads to or from.
+    neighbours: Vec<usize>,
+}
+
+/// Why a node is being emptied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Draining<'a> {
+    /// A person said so.
+    Asked,
+    /// This maintenance window is open.
+    Window(&'a str),
+}
+
 pub(crate) struct Projection<'a> {
-    nodes: BTreeMap<&'a str, &'a Node>,
-    links: BTreeMap<(&'a str, &'a str), &'a Link>,
-    loads: BTreeMap<&'a str, Load>,
+    /// By name.
+    states: Vec<State<'a>>,
+    index: Lookup<&'a str, usize>,
+    links: Lookup<(usize, usize), &'a Link>,
     /// Where a workload is going.
     flying: BTreeMap<&'a str, &'a str>,
-    /// Moves from and to a node, planned and under way.
-    moves: BTreeMap<&'a str, u32>,
     moves_total: u32,
-    /// When a workload last left a node; `Timestamp::MAX` if one is about to.
-    last_left: BTreeMap<&'a str, Timestamp>,
+    /// For each of the policy's constraints, where those are that it wants together or apart.
+    peers: Vec<Option<Peers>>,
+    /// The policy's weights, in the order of `FactorName::ALL`, as shares of their sum.
+    pub(crate) weights: [f64; 8],
+    /// The most that any node has: cores times their speed, and bytes of memory.
+    largest: (f64, f64),
 }
 
 impl<'a> Projection<'a> {
     /// Everything is put into an order of its own, so that the order of the snapshot's lists never matters.
-    pub(crate) fn new(snapshot: &'a Snapshot, policy: &Policy, now: Timestamp) -> Self {
-        let nodes: BTreeMap<&str, &Node> = snapshot.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-        let load =
-            |node: &Node| Load { cpu: overload::cpu(node, policy), memory: node.memory.filter(|m| m.is_finite()) };
-        let mut projection = Self {
-            loads: nodes.iter().map(|(name, node)| (*name, load(node))).collect(),
-            links: snapshot.links.iter().map(|link| ((link.from.as_str(), link.to.as_str()), link)).collect(),
-            flying: BTreeMap::new(),
-            moves: BTreeMap::new(),
-            moves_total: 0,
-            last_left: BTreeMap::new(),
-            nodes,
+    pub(crate) fn new(snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
+        let mut nodes: Vec<&Node> = snapshot.nodes.iter().rev().collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        nodes.dedup_by(|a, b| a.name == b.name);
+        let open: Vec<_> = policy.windows.iter().filter(|window| window.is_open(now)).collect();
+        let window = |node: &Node, effect: Effect| {
+            let found = open.iter().find(|window| window.effect == effect && window.concerns(node));
+            found.map(|window| window.name.as_str())
         };
-        let workloads: BTreeMap<&str, &Workload> = snapshot.workloads.iter().map(|w| (w.name.as_str(), w)).collect();
+        let state = |node: &'a Node| State {
+            draining: match node.draining {
+                true => Some(Draining::Asked),
+                false => window(node, Effect::Drain).map(Draining::Window),
+            },
+            frozen: window(node, Effect::Freeze),
+            node,
+            overloads: overloads(node, policy),
+            load: Load { cpu: overload::cpu(node, policy), memory: node.memory.filter(|m| m.is_finite()) },
+            moves: 0,
+            last_left: None,
+            neighbours: Vec::new(),
+        };
+        let largest = |of: fn(&Node) -> f64| nodes.iter().map(|node| of(node)).fold(0.0, f64::max);
+        let mut projection = Self {
+            largest: (largest(|node| node.cpus * node.cpu_score), largest(|node| node.memory_bytes as f64)),
+            peers: policy.constraints.iter().map(|constraint| Peers::new(constraint, &nodes)).collect(),
+            index: nodes.iter().enumerate().map(|(at, node)| (node.name.as_str(), at)).collect(),
+            states: nodes.into_iter().map(state).collect(),
+            links: Lookup::default(),
+            flying: BTreeMap::new(),
+            moves_total: 0,
+            weights: weights(policy),
+        };
+        for link in &snapshot.links {
+            let ends = (projection.find(link.from.as_str()), projection.find(link.to.as_str()));
+            let (Some(from), Some(to)) = ends else { continue };
+            projection.links.insert((from, to), link);
+            projection.states[from].neighbours.push(to);
+            projection.states[to].neighbours.push(from);
+        }
+        for (constraint, peers) in policy.constraints.iter().zip(&mut projection.peers) {
+            let Some(peers) = peers else { continue };
+            for workload in snapshot.workloads.iter().filter(|workload| constraint.concerns(workload)) {
+                let flight = snapshot.in_flight.iter().find(|flight| flight.workload == workload.name);
+                let node = flight.map_or(&workload.node, |flight| &flight.to);
+                projection.index.get(node.as_str()).into_iter().for_each(|at| peers.add(*at));
+            }
+        }
+        projection.project(snapshot, policy, now);
+        projection
+    }
+
+    fn project(&mut self, snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) {
         let mut flights: Vec<_> = snapshot.in_flight.iter().collect();
         flights.sort_by_key(|flight| &flight.workload);
+        for flight in &flights {
+            self.flying.insert(flight.workload.as_str(), flight.to.as_str());
+            self.count(self.find(flight.from.as_str()), self.find(flight.to.as_str()));
+        }
+        // Only these few have moved; most workloads never do.
+        let mut moved: Vec<&Workload> = snapshot
+            .workloads
+            .iter()
+            .filter(|workload| workload.moved_at.is_some() || self.flying.contains_key(workload.name.as_str()))
+            .collect();
+        moved.sort_by(|a, b| a.name.cmp(&b.name));
+        moved.dedup_by(|a, b| a.name == b.name);
         for flight in flights {
-            projection.flying.insert(flight.workload.as_str(), flight.to.as_str());
-            projection.count(flight.from.as_str(), flight.to.as_str());
-            if let Some(workload) = workloads.get(flight.workload.as_str()) {
-                projection.shift(workload, flight.from.as_str(), flight.to.as_str());
+            if let Ok(at) = moved.binary_search_by(|workload| workload.name.cmp(&flight.workload)) {
+                self.shift(moved[at], self.find(flight.from.as_str()), self.find(flight.to.as_str()));
             }
         }
         // Until the window has passed, samples still show a workload where it was.
         let window = seconds(policy.sampling.interval_s * f64::from(policy.sampling.window));
-        for workload in workloads.values() {
+        for workload in moved {
             let (Some(moved_at), Some(from)) = (workload.moved_at, &workload.last_from) else { continue };
-            let left = projection.last_left.entry(from.as_str()).or_insert(moved_at);
-            *left = moved_at.max(*left);
+            let from_at = self.find(from.as_str());
+            if let Some(at) = from_at {
+                let left = &mut self.states[at].last_left;
+                *left = Some(left.map_or(moved_at, |left| left.max(moved_at)));
+            }
             let fresh = moved_at <= now && now.duration_since(moved_at) < window;
-            if fresh && *from != workload.node && !projection.flying.contains_key(workload.name.as_str()) {
-                projection.shift(workload, from.as_str(), workload.node.as_str());
+            if fresh && *from != workload.node && !self.flying.contains_key(workload.name.as_str()) {
+                self.shift(workload, from_at, self.find(workload.node.as_str()));
             }
         }
-        projection
     }
 
-    /// By name.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'a Node> {
-        self.nodes.values().copied()
+    /// How many nodes there are; each is known by a number below this.
+    pub(crate) fn len(&self) -> usize {
+        self.states.len()
     }
 
-    pub(crate) fn node(&self, name: &str) -> Option<&'a Node> {
-        self.nodes.get(name).copied()
+    pub(crate) fn node(&self, at: usize) -> &'a Node {
+        self.states[at].node
     }
 
-    pub(crate) fn load(&self, node: &Node) -> Load {
-        self.loads.get(node.name.as_str()).copied().unwrap_or(Load { cpu: None, memory: None })
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    pub(crate) fn draining(&self, at: usize) -> Option<Draining<'a>> {
+        self.states[at].draining
+    }
+
+    pub(crate) fn frozen(&self, at: usize) -> Option<&'a str> {
+        self.states[at].frozen
+    }
+
+    /// Where those are that the policy's constraint of this index wants together or apart.
+    pub(crate) fn peers(&self, constraint: usize) -> Option<&Peers> {
+        self.peers.get(constraint)?.as_ref()
+    }
+
+    /// What the node suffers from, as measured; the worst first.
+    pub(crate) fn overloads(&self, at: usize) -> &[Overload] {
+        &self.states[at].overloads
+    }
+
+    /// The nodes that something is known about the way to; some perhaps twice.
+    pub(crate) fn neighbours(&self, at: usize) -> &[usize] {
+        &self.states[at].neighbours
+    }
+
+    pub(crate) fn load(&self, at: usize) -> Load {
+        self.states[at].load
     }
 
     /// The load of `destination` once `workload` is there too.
-    pub(crate) fn load_with(&self, workload: &Workload, source: &Node, destination: &Node) -> Load {
-        let (now, more) = (self.load(destination), Share::of(workload, source, destination));
+    pub(crate) fn load_with(&self, workload: &Workload, source: usize, destination: usize) -> Load {
+        let (now, more) = (self.load(destination), self.share(workload, source, destination));
         Load { cpu: now.cpu.map(|cpu| cpu + more.cpu), memory: now.memory.map(|memory| memory + more.memory) }
+    }
+
+    /// What `workload`, measured on `source`, takes of `node`.
+    pub(crate) fn share(&self, workload: &Workload, source: usize, node: usize) -> Share {
+        Share::of(workload, self.node(source), self.node(node))
+    }
+
+    /// The least that `workload` takes of any node.
+    pub(crate) fn least_share(&self, workload: &Workload, source: usize) -> Share {
+        let (cpus, memory) = self.largest;
+        Share {
+            cpu: sane(workload.cpus * self.node(source).cpu_score / cpus),
+            memory: sane(workload.memory_bytes as f64 / memory.max(1.0)),
+        }
     }
 
     /// Where a workload that is migrating goes.
@@ -92,8 +223,8 @@ impl<'a> Projection<'a> {
         self.flying.get(workload.name.as_str()).copied()
     }
 
-    pub(crate) fn moves(&self, node: &Node) -> u32 {
-        self.moves.get(node.name.as_str()).copied().unwrap_or(0)
+    pub(crate) fn moves(&self, at: usize) -> u32 {
+        self.states[at].moves
     }
 
     pub(crate) fn moves_total(&self) -> u32 {
@@ -101,49 +232,60 @@ impl<'a> Projection<'a> {
     }
 
     /// When a workload last left the node; in the future if one is about to.
-    pub(crate) fn last_left(&self, node: &Node) -> Option<Timestamp> {
-        self.last_left.get(node.name.as_str()).copied()
+    pub(crate) fn last_left(&self, at: usize) -> Option<Timestamp> {
+        self.states[at].last_left
     }
 
-    pub(crate) fn rtt_ms(&self, a: &Node, b: &Node) -> Option<f64> {
+    pub(crate) fn rtt_ms(&self, a: usize, b: usize) -> Option<f64> {
         self.either_way(a, b, |link| link.rtt_ms)
     }
 
-    pub(crate) fn bandwidth_mbps(&self, from: &Node, to: &Node) -> Option<f64> {
+    pub(crate) fn bandwidth_mbps(&self, from: usize, to: usize) -> Option<f64> {
         self.either_way(from, to, |link| link.bandwidth_mbps).filter(|mbps| *mbps > 0.0)
     }
 
-    fn either_way(&self, a: &Node, b: &Node, read: impl Fn(&Link) -> Option<f64>) -> Option<f64> {
-        let (a, b) = (a.name.as_str(), b.name.as_str());
+    fn either_way(&self, a: usize, b: usize, read: impl Fn(&Link) -> Option<f64>) -> Option<f64> {
         let there = self.links.get(&(a, b)).and_then(|link| read(link));
         there.or_else(|| self.links.get(&(b, a)).and_then(|link| read(link))).filter(|value| value.is_finite())
     }
 
     /// Plans a move.
-    pub(crate) fn plan(&mut self, workload: &'a Workload, source: &'a Node, destination: &'a Node) {
-        self.flying.insert(workload.name.as_str(), destination.name.as_str());
-        self.count(source.name.as_str(), destination.name.as_str());
-        self.shift(workload, source.name.as_str(), destination.name.as_str());
+    pub(crate) fn plan(&mut self, policy: &Policy, workload: &'a Workload, source: usize, destination: usize) {
+        self.flying.insert(workload.name.as_str(), self.node(destination).name.as_str());
+        self.count(Some(source), Some(destination));
+        self.shift(workload, Some(source), Some(destination));
+        let constraints = policy.constraints.iter().zip(&mut self.peers);
+        for (_, peers) in constraints.filter(|(constraint, _)| constraint.concerns(workload)) {
+            peers.iter_mut().for_each(|peers| peers.shift(source, destination));
+        }
     }
 
-    fn count(&mut self, from: &'a str, to: &'a str) {
-        *self.moves.entry(from).or_default() += 1;
-        *self.moves.entry(to).or_default() += 1;
+    /// Keeps a part of a node for a workload that is there.
+    pub(crate) fn reserve(&mut self, at: usize, share: Share) {
+        let load = &mut self.states[at].load;
+        load.cpu = load.cpu.map(|cpu| cpu + share.cpu);
+        load.memory = load.memory.map(|memory| memory + share.memory);
+    }
+
+    fn count(&mut self, from: Option<usize>, to: Option<usize>) {
+        for at in [from, to].into_iter().flatten() {
+            self.states[at].moves += 1;
+        }
         self.moves_total += 1;
-        self.last_left.insert(from, Timestamp::MAX);
+        if let Some(from) = from {
+            self.states[from].last_left = Some(Timestamp::MAX);
+        }
     }
 
-    fn shift(&mut self, workload: &Workload, from: &str, to: &str) {
-        let (Some(source), Some(destination)) = (self.node(from), self.node(to)) else { return };
-        let (less, more) = (Share::of(workload, source, source), Share::of(workload, source, destination));
-        if let Some(load) = self.loads.get_mut(from) {
-            load.cpu = load.cpu.map(|cpu| (cpu - less.cpu).max(0.0));
-            load.memory = load.memory.map(|memory| (memory - less.memory).max(0.0));
-        }
-        if let Some(load) = self.loads.get_mut(to) {
-            load.cpu = load.cpu.map(|cpu| cpu + more.cpu);
-            load.memory = load.memory.map(|memory| memory + more.memory);
-        }
+    fn shift(&mut self, workload: &Workload, from: Option<usize>, to: Option<usize>) {
+        let (Some(from), Some(to)) = (from, to) else { return };
+        let (less, more) = (self.share(workload, from, from), self.share(workload, from, to));
+        let load = &mut self.states[from].load;
+        load.cpu = load.cpu.map(|cpu| (cpu - less.cpu).max(0.0));
+        load.memory = load.memory.map(|memory| (memory - less.memory).max(0.0));
+        let load = &mut self.states[to].load;
+        load.cpu = load.cpu.map(|cpu| cpu + more.cpu);
+        load.memory = load.memory.map(|memory| memory + more.memory);
     }
 }
 
@@ -156,10 +298,13 @@ pub(crate) struct Share {
 
 impl Share {
     /// What `workload`, measured on `source`, takes on `node`. Slower cores need more of them for the same work.
-    pub(crate) fn of(workload: &Workload, source: &Node, node: &Node) -> Self {
+    fn of(workload: &Workload, source: &Node, node: &Node) -> Self {
         let cpu = workload.cpus * (source.cpu_score / node.cpu_score) / node.cpus;
         let memory = workload.memory_bytes as f64 / node.memory_bytes.max(1) as f64;
-        let sane = |share: f64| if share.is_finite() { share.max(0.0) } else { 0.0 };
         Self { cpu: sane(cpu), memory: sane(memory) }
     }
+}
+
+fn sane(share: f64) -> f64 {
+    if share.is_finite() { share.max(0.0) } else { 0.0 }
 }

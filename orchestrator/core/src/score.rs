@@ -29,9 +29,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Node, Position};
+use crate::constraint::{Broken, wishes};
+use crate::model::{Position, Workload};
 use crate::policy::Policy;
-use crate::projection::{Load, Projection};
+use crate::projection::{Load, Projection, Share};
 
 /// What is weighed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,37 +115,109 @@ pub struct Factor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
-    /// The sum of all contributions, 0 (worst) to 1 (best).
+    /// The sum of all contributions without the penalties, 0 (worst) to 1 (best).
     pub total: f64,
     /// Every factor.
     pub factors: BTreeMap<FactorName, Factor>,
+    /// The wishes of the policy that it breaks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<Penalty>,
 }
 
-/// The score of `destination` for a workload that comes from `source`; `after` is the destination's load with it.
+/// A wish of the policy that a destination breaks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Penalty {
+    /// The constraint's name.
+    pub constraint: String,
+    /// What it costs the score, 0 to 1.
+    pub weight: f64,
+}
+
+/// The policy's weights as shares of their sum, in the order of [`FactorName::ALL`].
+pub(crate) fn weights(policy: &Policy) -> [f64; 8] {
+    let sum: f64 = FactorName::ALL.iter().map(|factor| policy.weights.of(*factor)).sum();
+    FactorName::ALL.map(|name| if sum > 0.0 { policy.weights.of(name) / sum } else { 0.0 })
+}
+
+/// What was measured or projected of `destination` for a workload that comes from `source`; `after` is its load with it.
+fn raw(name: FactorName, projection: &Projection<'_>, source: usize, at: usize, after: Load) -> Option<f64> {
+    let destination = projection.node(at);
+    let raw = match name {
+        FactorName::Cpu => after.cpu,
+        FactorName::Delay => projection.rtt_ms(source, at),
+        FactorName::Distance => {
+            projection.node(source).position.zip(destination.position).map(|(a, b)| kilometres(a, b))
+        }
+        FactorName::Memory => after.memory,
+        FactorName::RunQueue => destination.run_queue.map(|tasks| tasks / destination.cpus),
+        FactorName::Pressure => destination.pressure.map(|stall| stall.cpu.max(stall.memory).max(stall.io)),
+        FactorName::Temperature => destination.temperature_c,
+        FactorName::Capability => Some(destination.cpu_score),
+    };
+    raw.filter(|raw| raw.is_finite())
+}
+
+/// The score as a number only: what [`score`] gives, without saying what it is made of.
+pub(crate) fn total(
+    projection: &Projection<'_>,
+    workload: &Workload,
+    source: usize,
+    at: usize,
+    after: Load,
+    policy: &Policy,
+) -> f64 {
+    let term =
+        |(name, weight): (FactorName, f64)| value(name, raw(name, projection, source, at, after), policy) * weight;
+    let sum = FactorName::ALL.into_iter().zip(projection.weights).map(term).fold(0.0, |sum, term| sum + term);
+    let penalty: f64 = wishes(projection, policy, workload, source, at).map(|broken| broken.weight).sum();
+    round((sum - penalty).max(0.0))
+}
+
+/// The most that `at` can score for any workload, without what the way there adds.
+pub(crate) fn bound(projection: &Projection<'_>, at: usize, policy: &Policy) -> f64 {
+    let load = projection.load(at);
+    let term = |(name, weight): (FactorName, f64)| match name {
+        FactorName::Delay | FactorName::Distance => 0.0,
+        _ => value(name, raw(name, projection, at, at, load), policy) * weight,
+    };
+    FactorName::ALL.into_iter().zip(projection.weights).map(term).sum()
+}
+
+/// The most that the way to a node can add to its score when nothing has been measured about it.
+pub(crate) fn unknown_way(projection: &Projection<'_>, policy: &Policy) -> f64 {
+    let term = |(name, weight): (FactorName, f64)| match name {
+        FactorName::Delay => value(name, None, policy) * weight,
+        FactorName::Distance => weight,
+        _ => 0.0,
+    };
+    FactorName::ALL.into_iter().zip(projection.weights).map(term).sum()
+}
+
+/// How much of the score a workload costs a node at least, that takes at least this share of it.
+pub(crate) fn least_cost(projection: &Projection<'_>, share: Share) -> f64 {
+    let term = |(name, weight): (FactorName, f64)| match name {
+        FactorName::Cpu => share.cpu * weight,
+        FactorName::Memory => share.memory * weight,
+        _ => 0.0,
+    };
+    FactorName::ALL.into_iter().zip(projection.weights).map(term).sum()
+}
+
+/// The score of `at` for a workload that comes from `source`; `after` is its load with the workload.
 pub(crate) fn score(
     projection: &Projection<'_>,
-    source: &Node,
-    destination: &Node,
+    workload: &Workload,
+    source: usize,
+    at: usize,
     after: Load,
     policy: &Policy,
 ) -> Score {
-    let sum: f64 = FactorName::ALL.iter().map(|factor| policy.weights.of(*factor)).sum();
     let mut total = 0.0;
     let mut factors = BTreeMap::new();
-    for name in FactorName::ALL {
-        let raw = match name {
-            FactorName::Cpu => after.cpu,
-            FactorName::Delay => projection.rtt_ms(source, destination),
-            FactorName::Distance => source.position.zip(destination.position).map(|(a, b)| kilometres(a, b)),
-            FactorName::Memory => after.memory,
-            FactorName::RunQueue => destination.run_queue.map(|tasks| tasks / destination.cpus),
-            FactorName::Pressure => destination.pressure.map(|stall| stall.cpu.max(stall.memory).max(stall.io)),
-            FactorName::Temperature => destination.temperature_c,
-            FactorName::Capability => Some(destination.cpu_score),
-        };
-        let raw = raw.filter(|raw| raw.is_finite());
+    for (name, weight) in FactorName::ALL.into_iter().zip(projection.weights) {
+        let raw = raw(name, projection, source, at, after);
         let value = value(name, raw, policy);
-        let weight = if sum > 0.0 { policy.weights.of(name) / sum } else { 0.0 };
         total += value * weight;
         let factor = Factor {
             raw: raw.map(round),
@@ -155,7 +228,10 @@ pub(crate) fn score(
         };
         factors.insert(name, factor);
     }
-    Score { total: round(total), factors }
+    let broken = |broken: Broken<'_>| Penalty { constraint: broken.name.to_owned(), weight: broken.weight };
+    let penalties: Vec<Penalty> = wishes(projection, policy, workload, source, at).map(broken).collect();
+    let penalty: f64 = penalties.iter().map(|penalty| penalty.weight).sum();
+    Score { total: round((total - penalty).max(0.0)), factors, penalties }
 }
 
 fn value(name: FactorName, raw: Option<f64>, policy: &Policy) -> f64 {

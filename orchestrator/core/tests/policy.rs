@@ -51,7 +51,7 @@ fn a_mistake_is_shown_where_it_is() {
         (
             "[overlaod.cpu]\nstart = 0.9\n",
             "policy.toml:1:2: overlaod: this field does not exist; did you mean \"overload\"? Expected one of: autonomy, \
-             strategy, max_downtime_ms, min_gain, overload, sampling, headroom, weights, delay, cooldown, concurrency, heartbeat",
+             strategy, max_downtime_ms, min_gain, cost, resize, overload, sampling, headroom, weights, delay, cooldown, concurrency, heartbeat, constraints, windows",
         ),
         (
             "[weights]\nzebra = 1\n",
@@ -109,6 +109,17 @@ fn a_contradiction_is_refused_with_every_field_that_has_one() {
         (
             "[heartbeat]\nsuspect_s = 30\n",
             "policy.toml:1:2: heartbeat.offline_s: 15 is not above heartbeat.suspect_s (30); raise it, or lower heartbeat.suspect_s",
+        ),
+        (
+            "[[constraints]]\nname = \"a\"\ntogether = \"node\"\n[[constraints]]\nname = \"b\"\napart = \"site\"\nat_most = 0\n\
+             [[windows]]\nname = \"w\"\nfrom = \"22\"\nuntil = \"04:00\"\neffect = \"freeze\"\n",
+            "policy.toml:7:1: constraints[1].at_most: 0 is out of range; give a whole number from 1 to 1000000\n\
+             policy.toml:10:1: windows[0].from: \"22\" is no time of day; give HH:MM in UTC, e.g. \"22:00\"",
+        ),
+        (
+            "[[constraints]]\nname = \"a\"\ntogether = \"node\"\n[[constraints]]\nname = \"b\"\napart = \"node\"\n",
+            "policy.toml:5:1: constraints[1].name: it contradicts \"a\": one wants the same workloads together, the other \
+             apart; remove one of the two, or set hard = false",
         ),
         (
             "strategy = \"hybrid\"\n",

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use common::{flight, link, name, node, now, workload};
 use fog_core::{
-    Action, Availability, InFlight, Migrate, MigrateMode, Node, Plan, Policy, Snapshot, Workload, WorkloadState,
-    overloads, place, plan, recheck,
+    Action, Availability, InFlight, Migrate, MigrateMode, Node, Plan, Policy, Snapshot, Verdict, Workload,
+    WorkloadState, overloads, place, plan, recheck,
 };
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -85,7 +85,10 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
 }
 
 fn moves(plan: &Plan) -> impl Iterator<Item = &Migrate> {
-    plan.actions.iter().map(|Action::Migrate(migrate)| migrate)
+    plan.actions.iter().filter_map(|action| match action {
+        Action::Migrate(migrate) => Some(migrate),
+        Action::Resize(_) => None,
+    })
 }
 
 /// What the workload takes of the node: cores, and memory, as fractions.
@@ -127,6 +130,9 @@ proptest! {
         let mut started = snapshot.clone();
         for migrate in moves(&plan) {
             prop_assert!(moved.insert(migrate.workload.clone()), "{} moves twice", migrate.workload);
+            // Choosing looks at few nodes, explaining at all: they agree on which is the best.
+            let chosen = migrate.candidates.first().expect("the chosen one");
+            prop_assert!(chosen.node == migrate.to && chosen.verdict == Verdict::Chosen, "{}", migrate.reason);
             let workload = snapshot.workload(migrate.workload.as_str()).expect("known");
             prop_assert!(workload.migrate != MigrateMode::Never && workload.obstacles.is_empty());
             prop_assert!(workload.state == WorkloadState::Running);
@@ -156,7 +162,7 @@ proptest! {
         for workload in &snapshot.workloads {
             let node = snapshot.node(workload.node.as_str()).expect("known");
             let hot = node.availability == Availability::Active && !overloads(node, &policy).is_empty();
-            prop_assert_eq!(hot, moved.contains(&workload.name), "{}", workload.name);
+            prop_assert_eq!(hot || node.draining, moved.contains(&workload.name), "{}", workload.name);
         }
     }
 

@@ -42,6 +42,6 @@ fn scenarios_give_their_committed_plans() {
 }
 
 fn summary(plan: &Plan) -> String {
-    let moves = plan.actions.iter().map(|fog_core::Action::Migrate(migrate)| migrate.reason.clone());
+    let moves = plan.actions.iter().map(|action| action.reason().to_owned());
     moves.chain(plan.not_moved.iter().map(|stays| stays.reason.clone())).collect::<Vec<_>>().join(" | ")
 }

@@ -1,4 +1,6 @@
-//! `fogctl policy`
+//! `fogctl policy`, `fogctl policy check`
+
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -15,6 +17,12 @@ pub(super) async fn run(session: &Session) -> Result<Exit, Failure> {
         flatten("", &view.policy, &mut table);
         format!("{}\n{}", paint.head(&format!("Policy version {}, {from}", view.version)), table.render(paint, "  "))
     })?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn check(session: &Session, file: &Path) -> Result<Exit, Failure> {
+    let policy = super::offline::policy(file)?;
+    session.result(&policy, |_| format!("{} is a valid policy.\n", clean(&file.display().to_string())))?;
     Ok(Exit::Done)
 }
 

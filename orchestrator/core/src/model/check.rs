@@ -153,7 +153,9 @@ impl Found {
 
     fn workload(&mut self, path: &str, workload: &Workload) {
         self.at_least_zero(format!("{path}.cpus"), Some(workload.cpus));
+        self.at_least_zero(format!("{path}.last_took_s"), workload.last_took_s);
         self.above_zero(format!("{path}.limits.cpus"), workload.limits.cpus);
+        self.above_zero(format!("{path}.created_with.cpus"), workload.created_with.cpus);
         if workload.limits.memory_bytes == Some(0) {
             self.add(format!("{path}.limits.memory_bytes"), "it is 0", "give a limit above 0, or null for none");
         }

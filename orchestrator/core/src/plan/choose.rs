@@ -1,17 +1,21 @@
 //! One workload: every node judged, one chosen.
 
+use super::rank::Ranking;
 use super::{Candidate, Migrate, Trigger, Verdict};
 use crate::explain::{Words, join};
 use crate::feasibility::{Context, Reason};
-use crate::model::{Node, Workload};
+use crate::model::Workload;
 use crate::overload::{Metric, Overload};
 use crate::policy::Autonomy;
 use crate::score::{Score, round, score};
 use crate::strategy::Strategy;
 
+/// The most nodes that one decision speaks of: nobody reads more.
+const EXPLAINED: usize = 64;
+
 /// A node, judged.
-pub(crate) struct Assessed<'a> {
-    pub(crate) node: &'a Node,
+pub(crate) struct Assessed {
+    pub(crate) node: usize,
     pub(crate) reasons: Vec<Reason>,
     pub(crate) score: Score,
     pub(crate) feasible: bool,
@@ -21,48 +25,87 @@ pub(crate) struct Assessed<'a> {
 pub(crate) struct Choice<'c, 'p, 'a> {
     pub(crate) context: &'c Context<'p, 'a>,
     pub(crate) workload: &'a Workload,
-    pub(crate) source: &'a Node,
+    pub(crate) source: usize,
     pub(crate) trigger: Trigger,
 }
 
 impl<'a> Choice<'_, '_, 'a> {
     /// Every other node: feasible ones first, the best first, ties by name.
-    pub(crate) fn assess(&self, pressing: &[Metric]) -> Vec<Assessed<'a>> {
+    pub(crate) fn assess(&self, pressing: &[Metric]) -> Vec<Assessed> {
+        self.assess_these((0..self.context.projection.len()).collect(), pressing)
+    }
+
+    /// As many other nodes as a person reads, among them `chosen`: in a large cluster those that a link leads to and those
+    /// that could score best. In the order of [`assess`](Self::assess), with the place of `chosen` in it.
+    pub(crate) fn assess_some(
+        &self,
+        pressing: &[Metric],
+        ranking: &Ranking,
+        chosen: Option<usize>,
+    ) -> (Vec<Assessed>, Option<usize>) {
+        let projection = self.context.projection;
+        let mut nodes: Vec<usize> = (0..projection.len()).collect();
+        if nodes.len() > EXPLAINED + 1 {
+            let linked = projection.neighbours(self.source).iter().copied().take(EXPLAINED / 2);
+            let some = chosen.into_iter().chain(linked).chain(ranking.nodes().take(EXPLAINED)).chain(nodes);
+            nodes = Vec::with_capacity(EXPLAINED);
+            for at in some.filter(|at| *at != self.source) {
+                if nodes.len() == EXPLAINED {
+                    break;
+                }
+                if !nodes.contains(&at) {
+                    nodes.push(at);
+                }
+            }
+            nodes.sort_unstable();
+        }
+        let assessed = self.assess_these(nodes, pressing);
+        let chosen = chosen.and_then(|chosen| assessed.iter().position(|one| one.node == chosen));
+        (assessed, chosen)
+    }
+
+    fn assess_these(&self, nodes: Vec<usize>, pressing: &[Metric]) -> Vec<Assessed> {
         let Context { projection, policy, .. } = *self.context;
-        let mut assessed: Vec<Assessed<'a>> = projection
-            .nodes()
-            .filter(|node| node.name != self.source.name)
+        let mut assessed: Vec<Assessed> = nodes
+            .into_iter()
+            .filter(|at| *at != self.source)
             .map(|node| {
                 let reasons = self.context.against_destination(self.workload, self.source, node, pressing);
                 let after = projection.load_with(self.workload, self.source, node);
                 let feasible = match self.trigger {
-                    Trigger::Overload => reasons.is_empty(),
+                    Trigger::Overload | Trigger::Drain => reasons.is_empty(),
                     Trigger::Manual => !reasons.iter().any(|reason| reason.code.is_hard()),
                 };
-                Assessed { node, reasons, score: score(projection, self.source, node, after, policy), feasible }
+                Assessed {
+                    node,
+                    reasons,
+                    score: score(projection, self.workload, self.source, node, after, policy),
+                    feasible,
+                }
             })
             .collect();
         // The sort is stable and the nodes come by name, which decides ties and orders the infeasible.
         assessed.sort_by(|a, b| {
-            let total = |c: &Assessed<'_>| if c.feasible { c.score.total } else { -1.0 };
+            let total = |c: &Assessed| if c.feasible { c.score.total } else { -1.0 };
             total(b).total_cmp(&total(a))
         });
         assessed
     }
 
     /// Candidates as a person reads them; `chosen` is an index into `assessed`.
-    pub(crate) fn candidates(&self, assessed: &[Assessed<'a>], chosen: Option<usize>) -> Vec<Candidate> {
-        let candidate = |(index, one): (usize, &Assessed<'a>)| {
+    pub(crate) fn candidates(&self, assessed: &[Assessed], chosen: Option<usize>) -> Vec<Candidate> {
+        let candidate = |(index, one): (usize, &Assessed)| {
             let verdict = match one.feasible {
                 false => Verdict::Infeasible,
                 true if chosen == Some(index) => Verdict::Chosen,
                 true => Verdict::Rejected,
             };
             Candidate {
-                node: one.node.name.clone(),
+                node: self.context.projection.node(one.node).name.clone(),
                 verdict,
                 score: one.feasible.then_some(one.score.total),
                 factors: one.score.factors.clone(),
+                penalties: one.score.penalties.clone(),
                 reason: join(&one.reasons),
                 reasons: one.reasons.clone(),
             }
@@ -93,7 +136,7 @@ impl<'a> Choice<'_, '_, 'a> {
     /// The action that moves the workload to `assessed[chosen]`; `why` is what the reason begins with.
     pub(crate) fn migrate(
         &self,
-        assessed: &[Assessed<'a>],
+        assessed: &[Assessed],
         chosen: usize,
         strategy: (Strategy, &'static str),
         hot: Option<&Overload>,
@@ -101,37 +144,48 @@ impl<'a> Choice<'_, '_, 'a> {
     ) -> Option<Migrate> {
         let Context { projection, policy, .. } = *self.context;
         let (workload, source, node) = (self.workload, self.source, assessed.get(chosen)?.node);
+        let name = &projection.node(node).name;
         let candidates = self.candidates(assessed, Some(chosen));
         let words = self.words();
-        let mut reason = format!("{why} {} moves to {}: {}.", workload.name, node.name, words.place(node));
+        let mut reason = format!("{why} {} moves to {}: {}.", workload.name, name, words.place(node));
         reason.push_str(&words.contrast(node, &candidates));
         if let Some(hardly) = hot.and_then(|hot| words.hardly(hot)) {
             reason.push_str(&hardly);
         }
-        let expected = self.context.expected(workload, source, node);
-        let budget = self.context.downtime_budget_ms(workload).max(1);
+        let estimate = self.context.estimate(workload, source, node);
         let (before, after) = (projection.load(source), projection.load_with(workload, source, node));
         let gain = match hot.map(|hot| hot.metric) {
             Some(Metric::Memory) => before.memory.zip(after.memory),
             _ => before.cpu.zip(after.cpu),
         };
+        let gain = gain.map_or(0.0, |(before, after)| before - after);
+        let known = estimate.assumed_mbps.is_none();
         Some(Migrate {
             workload: workload.name.clone(),
-            from: source.name.clone(),
-            to: node.name.clone(),
+            from: projection.node(source).name.clone(),
+            to: name.clone(),
             strategy: strategy.0,
             strategy_reason: strategy.1.to_owned(),
             trigger: self.trigger,
             autonomy: match self.trigger {
                 Trigger::Overload => policy.autonomy.for_workload(workload.migrate),
+                // A person has said what is to be done; a workload may still ask to be asked.
+                Trigger::Drain => Autonomy::Automatic.for_workload(workload.migrate),
                 Trigger::Manual => Autonomy::Automatic,
             },
-            expected,
-            gain: gain.map_or(0.0, |(before, after)| round(before - after)),
-            cost: expected.downtime_ms.map(|ms| round(ms as f64 / budget as f64)),
+            expected: estimate.expected(),
+            gain: round(gain),
+            benefit_s: round(self.context.benefit_s(gain)),
+            cost_s: known.then(|| round(self.context.cost_s(&estimate))),
             reason,
+            omitted: self.omitted(&candidates),
             candidates,
         })
+    }
+
+    /// How many other nodes `candidates` says nothing about.
+    pub(crate) fn omitted(&self, candidates: &[Candidate]) -> usize {
+        self.context.projection.len().saturating_sub(1 + candidates.len())
     }
 
     fn words(&self) -> Words<'_, 'a> {

@@ -4,15 +4,20 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Trigger};
+use super::drain::Drain;
+use super::rank::Ranking;
+use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Resize, Trigger, resize};
 use crate::availability::{Availability, seconds};
 use crate::explain::{first_few, join, percent};
 use crate::feasibility::{Context, Reason, ReasonCode, source_unknown};
-use crate::model::{Node, Snapshot, Workload};
-use crate::overload::{Metric, Overload, overloads};
+use crate::model::{Snapshot, Workload};
+use crate::overload::{Metric, Overload};
 use crate::policy::Policy;
-use crate::projection::{Projection, Share};
+use crate::projection::Projection;
 use crate::strategy::Strategy;
+
+/// Workloads that stay for which every node is explained: a full cluster has more than anyone reads.
+pub(super) const EXPLAINED: usize = 16;
 
 /// Plans what to do about overload. The same arguments give the same plan, whatever the order of the snapshot's lists.
 ///
@@ -23,28 +28,66 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
     // A policy may name a strategy that this version hasn't got; balancing must not stop because of it.
     let strategy =
         policy.strategy.resolve().unwrap_or((Strategy::StopAndCopy, "the policy's strategy is not available yet"));
-    let mut hot: Vec<(&Node, Vec<Overload>)> = projection
-        .nodes()
-        .filter(|node| node.availability == Availability::Active)
-        .map(|node| (node, overloads(node, policy)))
+    resize::run(snapshot, policy, &mut projection, &mut plan);
+    let active = |at: &usize| {
+        // A node that is being emptied needs no other reason.
+        projection.node(*at).availability == Availability::Active && projection.draining(*at).is_none()
+    };
+    let mut hot: Vec<(usize, Vec<Overload>)> = (0..projection.len())
+        .filter(active)
+        .map(|at| (at, projection.overloads(at).to_vec()))
         .filter(|(_, overloads)| !overloads.is_empty())
         .collect();
+    let draining: Vec<usize> = (0..projection.len()).filter(|at| projection.draining(*at).is_some()).collect();
+    if hot.is_empty() && draining.is_empty() {
+        return plan;
+    }
     hot.sort_by(|a, b| {
         let severity = |overloads: &[Overload]| overloads.first().map_or(0.0, Overload::severity);
-        severity(&b.1).total_cmp(&severity(&a.1)).then(a.0.name.cmp(&b.0.name))
+        severity(&b.1).total_cmp(&severity(&a.1)).then(a.0.cmp(&b.0))
     });
+    let mut workloads =
+        workloads_of(snapshot, &projection, hot.iter().map(|(at, _)| *at).chain(draining.iter().copied()));
+    let ranking = Ranking::new(&Context { projection: &projection, policy, now });
     for (source, overloads) in hot {
-        let workloads = snapshot.workloads.iter().filter(|workload| workload.node == source.name).collect();
-        Relief { policy, now, source, overloads, strategy }.run(workloads, &mut projection, &mut plan);
+        let here = workloads.get_mut(source).map(std::mem::take).unwrap_or_default();
+        let relief = Relief { policy, now, source, overloads, strategy, ranking: &ranking };
+        relief.run(here, &mut projection, &mut plan);
+    }
+    for source in draining {
+        let here = workloads.get_mut(source).map(std::mem::take).unwrap_or_default();
+        Drain { policy, now, source, strategy, ranking: &ranking }.run(here, &mut projection, &mut plan);
     }
     plan.not_moved.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
     plan
 }
 
+/// The workloads of each of these nodes, by the node's place.
+fn workloads_of<'a>(
+    snapshot: &'a Snapshot,
+    projection: &Projection<'_>,
+    nodes: impl Iterator<Item = usize>,
+) -> Vec<Vec<&'a Workload>> {
+    let mut wanted = vec![false; projection.len()];
+    for at in nodes {
+        wanted[at] = true;
+    }
+    let mut workloads = vec![Vec::new(); projection.len()];
+    for workload in &snapshot.workloads {
+        if let Some(at) = projection.find(workload.node.as_str()).filter(|at| wanted[*at]) {
+            workloads[at].push(workload);
+        }
+    }
+    workloads
+}
+
 /// Whether an action still holds, to be asked with a fresh snapshot inside the transaction that starts it: the workload is
 /// still there, the destination still feasible, the source still in need. Every reason against it, at once.
 pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Result<(), Vec<Reason>> {
-    let Action::Migrate(migrate) = action;
+    let migrate = match action {
+        Action::Migrate(migrate) => migrate,
+        Action::Resize(resize) => return recheck_resize(resize, snapshot),
+    };
     let Migrate { workload: name, from, to, trigger, .. } = migrate;
     let Some(workload) = snapshot.workload(name.as_str()) else {
         return Err(vec![Reason::new(ReasonCode::WorkloadMoved, format!("{name} no longer exists"))]);
@@ -53,23 +96,30 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
         let detail = format!("{name} is no longer on {from}, it is on {}", workload.node);
         return Err(vec![Reason::new(ReasonCode::WorkloadMoved, detail)]);
     }
-    let Some(source) = snapshot.node(from.as_str()) else {
+    let projection = Projection::new(snapshot, policy, now);
+    let Some(source) = projection.find(from.as_str()) else {
         return Err(vec![source_unknown(workload)]);
     };
-    let Some(destination) = snapshot.node(to.as_str()) else {
+    let Some(destination) = projection.find(to.as_str()) else {
         return Err(vec![Reason::new(ReasonCode::NodeUnknown, format!("{to} no longer exists"))]);
     };
-    let projection = Projection::new(snapshot, policy, now);
     let context = Context { projection: &projection, policy, now };
     let mut reasons = context.against_leaving(workload, source);
     let mut pressing = Vec::new();
     if *trigger == Trigger::Overload {
         // Below `start` is not enough to give up: that is what hysteresis is for.
         pressing.extend(Metric::ALL.into_iter().filter(|metric| {
-            metric.measure(source, policy).is_some_and(|value| value >= metric.threshold(policy).done)
+            metric.measure(projection.node(source), policy).is_some_and(|value| value >= metric.threshold(policy).done)
         }));
         if pressing.is_empty() {
             reasons.push(Reason::new(ReasonCode::Relieved, format!("{from} is no longer overloaded")));
+        }
+    }
+    if *trigger == Trigger::Drain {
+        // Who empties a node doesn't wait for a cooldown.
+        reasons.retain(|reason| reason.code != ReasonCode::Cooldown);
+        if projection.draining(source).is_none() {
+            reasons.push(Reason::new(ReasonCode::Relieved, format!("{from} is no longer being drained")));
         }
     }
     reasons.extend(context.against_destination(workload, source, destination, &pressing));
@@ -79,17 +129,29 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
-/// One overloaded node.
-struct Relief<'p, 'a> {
-    policy: &'p Policy,
-    now: Timestamp,
-    source: &'a Node,
-    overloads: Vec<Overload>,
-    strategy: (Strategy, &'static str),
+fn recheck_resize(resize: &Resize, snapshot: &Snapshot) -> Result<(), Vec<Reason>> {
+    let name = &resize.workload;
+    let why = match snapshot.workload(name.as_str()) {
+        None => format!("{name} no longer exists"),
+        Some(workload) if workload.node != resize.node => format!("{name} is no longer on {}", resize.node),
+        Some(workload) if workload.limits != resize.from => format!("{name} has other limits meanwhile"),
+        Some(_) => return Ok(()),
+    };
+    Err(vec![Reason::new(ReasonCode::WorkloadMoved, why)])
 }
 
-impl<'a> Relief<'_, 'a> {
-    fn run(&self, mut workloads: Vec<&'a Workload>, projection: &mut Projection<'a>, plan: &mut Plan) {
+/// One overloaded node.
+struct Relief<'p> {
+    policy: &'p Policy,
+    now: Timestamp,
+    source: usize,
+    overloads: Vec<Overload>,
+    strategy: (Strategy, &'static str),
+    ranking: &'p Ranking,
+}
+
+impl Relief<'_> {
+    fn run<'a>(&self, mut workloads: Vec<&'a Workload>, projection: &mut Projection<'a>, plan: &mut Plan) {
         let Self { policy, now, source, .. } = *self;
         workloads.sort_by(|a, b| a.name.cmp(&b.name));
         workloads.retain(|workload| {
@@ -98,7 +160,7 @@ impl<'a> Relief<'_, 'a> {
             reasons.retain(|reason| reason.code != ReasonCode::Concurrency);
             let free = reasons.is_empty();
             if !free {
-                plan.not_moved.push(stays(workload, reasons, Vec::new()));
+                plan.not_moved.push(stays(workload, reasons));
             }
             free
         });
@@ -110,27 +172,32 @@ impl<'a> Relief<'_, 'a> {
                 Some(_) => context.against_more_moves(source),
             };
             let (Some(hot), None) = (pressing, &enough) else {
-                let rest = workloads
-                    .into_iter()
-                    .map(|workload| stays(workload, enough.clone().into_iter().collect(), Vec::new()));
+                let rest = workloads.into_iter().map(|workload| stays(workload, enough.clone().into_iter().collect()));
                 plan.not_moved.extend(rest);
                 return;
             };
             let Some(workload) = self.next(&mut workloads, hot, projection) else { return };
             let choice = Choice { context: &context, workload, source, trigger: Trigger::Overload };
-            let assessed = choice.assess(&[hot.metric]);
-            let destination = assessed.first().filter(|best| best.feasible).map(|best| best.node);
-            let why = hot.sentence(source, policy);
-            let migrate =
-                choice.migrate(&assessed, 0, self.strategy, Some(hot), &why).filter(|_| destination.is_some());
-            if let (Some(migrate), Some(destination)) = (migrate, destination) {
-                plan.actions.push(Action::Migrate(migrate));
-                projection.plan(workload, source, destination);
-            } else {
-                let candidates = choice.candidates(&assessed, None);
-                let reason = Reason::new(ReasonCode::NoDestination, nowhere(workload, &candidates));
-                plan.not_moved.push(stays(workload, vec![reason], candidates));
-            }
+            let pressing = [hot.metric];
+            let destination = self.ranking.best(&context, workload, source, &pressing);
+            let explain = || choice.assess_some(&pressing, self.ranking, destination);
+            let Some(destination) = destination else {
+                let mut stays = stays(workload, Vec::new());
+                let detail = if plan.not_moved.iter().filter(|stays| !stays.candidates.is_empty()).count() < EXPLAINED {
+                    stays.candidates = choice.candidates(&explain().0, None);
+                    nowhere(workload, &stays.candidates)
+                } else {
+                    format!("none of the {} other nodes can take {}", projection.len() - 1, workload.name)
+                };
+                stays.omitted = choice.omitted(&stays.candidates);
+                plan.not_moved.push(because(stays, vec![Reason::new(ReasonCode::NoDestination, detail)]));
+                continue;
+            };
+            let why = hot.sentence(projection.node(source), policy);
+            let (assessed, chosen) = explain();
+            let migrate = chosen.and_then(|at| choice.migrate(&assessed, at, self.strategy, Some(hot), &why));
+            plan.actions.extend(migrate.map(Action::Migrate));
+            projection.plan(policy, workload, source, destination);
         }
     }
 
@@ -151,9 +218,10 @@ impl<'a> Relief<'_, 'a> {
         }
     }
 
-    /// Takes out the workload that relieves best: one that needs nobody's approval before one that does; the smallest that
+    /// Takes out the workload that relieves best: one that needs nobody's approval before one that does; the one of
+    /// the lowest priority; the smallest that
     /// is enough by itself, else the largest; the one with less memory to ship; the first by name.
-    fn next(
+    fn next<'a>(
         &self,
         workloads: &mut Vec<&'a Workload>,
         hot: &Overload,
@@ -161,7 +229,7 @@ impl<'a> Relief<'_, 'a> {
     ) -> Option<&'a Workload> {
         let need = self.need(hot, projection);
         let rank = |workload: &Workload| {
-            let share = Share::of(workload, self.source, self.source);
+            let share = projection.share(workload, self.source, self.source);
             let share = match hot.metric {
                 Metric::Cpu | Metric::TemperatureC => share.cpu,
                 Metric::Memory | Metric::Pressure => share.memory,
@@ -169,14 +237,15 @@ impl<'a> Relief<'_, 'a> {
             let enough = share >= need;
             // Shares are finite and not negative, so their bits sort as they do.
             let size = if enough { share.to_bits() } else { u64::MAX - share.to_bits() };
-            (Reverse(self.policy.autonomy.for_workload(workload.migrate)), Reverse(enough), size, workload.memory_bytes)
+            let approval = Reverse(self.policy.autonomy.for_workload(workload.migrate));
+            (approval, workload.priority, Reverse(enough), size, workload.memory_bytes)
         };
         let best = (0..workloads.len()).min_by_key(|index| rank(workloads[*index]))?;
         Some(workloads.remove(best))
     }
 
     fn relieved(&self, projection: &Projection<'_>) -> Reason {
-        let name = &self.source.name;
+        let name = &projection.node(self.source).name;
         let load = projection.load(self.source);
         let slow = self.overloads.iter().find(|hot| matches!(hot.metric, Metric::Pressure | Metric::TemperatureC));
         if let Some(hot) = slow {
@@ -198,13 +267,19 @@ impl<'a> Relief<'_, 'a> {
     }
 }
 
-fn stays(workload: &Workload, reasons: Vec<Reason>, candidates: Vec<Candidate>) -> NotMoved {
-    let (workload_name, node) = (workload.name.clone(), workload.node.clone());
-    let reason = format!("{} stays on {}: {}.", workload_name, node, join(&reasons));
-    NotMoved { workload: workload_name, node, reason, reasons, candidates }
+pub(super) fn stays(workload: &Workload, reasons: Vec<Reason>) -> NotMoved {
+    let (workload, node) = (workload.name.clone(), workload.node.clone());
+    let empty =
+        NotMoved { workload, node, reason: String::new(), reasons: Vec::new(), candidates: Vec::new(), omitted: 0 };
+    because(empty, reasons)
 }
 
-fn nowhere(workload: &Workload, candidates: &[Candidate]) -> String {
+pub(super) fn because(stays: NotMoved, reasons: Vec<Reason>) -> NotMoved {
+    let reason = format!("{} stays on {}: {}.", stays.workload, stays.node, join(&reasons));
+    NotMoved { reason, reasons, ..stays }
+}
+
+pub(super) fn nowhere(workload: &Workload, candidates: &[Candidate]) -> String {
     if candidates.is_empty() {
         return "there is no other node".to_owned();
     }

@@ -1,6 +1,6 @@
 //! What makes a policy impossible.
 
-use super::{Policy, Threshold};
+use super::{Policy, Scope, Threshold};
 use crate::problem::Problem;
 use crate::score::FactorName;
 
@@ -17,6 +17,17 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     }
     found.whole("max_downtime_ms", policy.max_downtime_ms, 3_600_000);
     found.within("min_gain", policy.min_gain, 0.0, 1.0);
+
+    found.above("cost.horizon_s", policy.cost.horizon_s, 86_400.0);
+    found.within("cost.transfer_weight", policy.cost.transfer_weight, 0.0, 1.0);
+    found.above("cost.unknown_mbps", policy.cost.unknown_mbps, 1e6);
+
+    let resize = &policy.resize;
+    found.above("resize.at", resize.at, 1.0);
+    found.within("resize.step", resize.step, 1.1, 10.0);
+    found.within("resize.most", resize.most, 1.0, 100.0);
+    found.within("resize.idle", resize.idle, 0.0, 1.0);
+    found.order("resize.at", resize.at, "resize.idle", resize.idle);
 
     found.threshold("overload.cpu", overload.cpu, 1.0);
     found.threshold("overload.memory", overload.memory, 1.0);
@@ -79,6 +90,7 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     found.above("heartbeat.offline_s", heartbeat.offline_s, 86_400.0);
     found.order("heartbeat.suspect_s", heartbeat.suspect_s, "heartbeat.interval_s", heartbeat.interval_s);
     found.order("heartbeat.offline_s", heartbeat.offline_s, "heartbeat.suspect_s", heartbeat.suspect_s);
+    found.lists(policy);
     found.problems
 }
 
@@ -116,6 +128,46 @@ impl Found {
         if value <= lower {
             let reason = format!("{value} is not above {lower_field} ({lower})");
             self.add(field, reason, &format!("raise it, or lower {lower_field}"));
+        }
+    }
+
+    fn lists(&mut self, policy: &Policy) {
+        let mut names = std::collections::BTreeSet::new();
+        for (index, constraint) in policy.constraints.iter().enumerate() {
+            let field = |name: &str| format!("constraints[{index}].{name}");
+            if !names.insert(constraint.name.as_str()) {
+                self.add(&field("name"), format!("{:?} is there twice", constraint.name), "rename one of the two");
+            }
+            self.within(&field("weight"), constraint.weight, 0.0, 1.0);
+            self.whole(&field("at_most"), u64::from(constraint.at_most), 1_000_000);
+            if constraint.together.is_some() && constraint.apart.is_some() {
+                let reason = "the same workloads can't be both together and apart";
+                self.add(&field("apart"), reason, "make two constraints, or remove one of the two");
+            }
+            let opposite = policy.constraints[..index].iter().find(|other| {
+                other.hard
+                    && constraint.hard
+                    && other.workloads == constraint.workloads
+                    && ((other.together == Some(Scope::Node) && constraint.apart.is_some() && constraint.at_most == 1)
+                        || (constraint.together == Some(Scope::Node) && other.apart.is_some() && other.at_most == 1))
+            });
+            if let Some(other) = opposite {
+                let reason =
+                    format!("it contradicts {:?}: one wants the same workloads together, the other apart", other.name);
+                self.add(&field("name"), reason, "remove one of the two, or set hard = false");
+            }
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for (index, window) in policy.windows.iter().enumerate() {
+            let field = |name: &str| format!("windows[{index}].{name}");
+            if !names.insert(window.name.as_str()) {
+                self.add(&field("name"), format!("{:?} is there twice", window.name), "rename one of the two");
+            }
+            for (name, text) in [("from", &window.from), ("until", &window.until)] {
+                if super::constraint::time(text).is_none() {
+                    self.add(&field(name), format!("{text:?} is no time of day"), "give HH:MM in UTC, e.g. \"22:00\"");
+                }
+            }
         }
     }
 

@@ -45,8 +45,16 @@ struct Entry {
 fn collect(parent: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
     for (key, value) in table {
         let path = join(parent, key.get_ref());
-        if let DeValue::Table(inner) = value.get_ref() {
-            collect(&path, inner, entries);
+        match value.get_ref() {
+            DeValue::Table(inner) => collect(&path, inner, entries),
+            DeValue::Array(list) => {
+                for (index, item) in list.iter().enumerate() {
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        collect(&format!("{path}[{index}]"), inner, entries);
+                    }
+                }
+            }
+            _ => {}
         }
         entries.push(Entry { path, key: key.span(), value: value.span() });
     }

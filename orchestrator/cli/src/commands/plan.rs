@@ -1,0 +1,64 @@
+//! `fogctl plan`: the planner that the orchestrator uses, on a snapshot out of a file.
+
+use fog_core::{Action, Plan, Policy};
+
+use super::offline;
+use crate::arguments;
+use crate::exit::{Exit, Failure};
+use crate::render::paint::Paint;
+use crate::render::text::{clean, wrap};
+use crate::session::Session;
+
+const WIDTH: usize = 96;
+
+pub(super) fn run(session: &Session, asked: &arguments::Plan) -> Result<Exit, Failure> {
+    let snapshot = offline::snapshot(&asked.snapshot)?;
+    let policy = asked.policy.as_deref().map_or_else(|| Ok(Policy::default()), offline::policy)?;
+    let plan = fog_core::plan(&snapshot, &policy, asked.at.unwrap_or(snapshot.at));
+    session.result(&plan, |paint| people(&plan, paint))?;
+    Ok(Exit::Done)
+}
+
+fn people(plan: &Plan, paint: Paint) -> String {
+    let mut out = String::new();
+    let mut section = |title: &str, items: Vec<(String, &str)>| {
+        if items.is_empty() {
+            return;
+        }
+        out.push_str(&format!("{}\n", paint.head(title)));
+        for (head, reason) in items {
+            out.push_str(&format!("  {}\n    {}\n", clean(&head), wrap(reason, WIDTH, "    ")));
+        }
+    };
+    section("To do", plan.actions.iter().map(action).collect());
+    let stays = |stays: &'_ fog_core::NotMoved| format!("{} on {}", stays.workload, stays.node);
+    section("Stays", plan.not_moved.iter().map(|one| (stays(one), one.reason.as_str())).collect());
+    if out.is_empty() { "Nothing to do: no node is overloaded.\n".to_owned() } else { out }
+}
+
+/// What is done, and why.
+fn action(action: &Action) -> (String, &str) {
+    match action {
+        Action::Migrate(migrate) => {
+            let head = format!("{}  {} → {}  {}", migrate.workload, migrate.from, migrate.to, migrate.strategy);
+            (head, migrate.reason.as_str())
+        }
+        Action::Resize(resize) => (format!("{} on {}  resize", resize.workload, resize.node), resize.reason.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_what_moves_and_why() {
+        let folder = "../../tests/scenarios/planner/thesis-near-beats-idle";
+        let text = std::fs::read_to_string(format!("{}/{folder}/plan.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let plan: Plan = serde_json::from_str(&text).unwrap();
+        let text = people(&plan, Paint::new(false));
+        assert!(text.starts_with("To do\n  looper  A → C  stop-and-copy\n    A has been at 90 % CPU"), "{text}");
+        let nothing = Plan { at: plan.at, actions: Vec::new(), not_moved: Vec::new() };
+        assert_eq!(people(&nothing, Paint::new(false)), "Nothing to do: no node is overloaded.\n");
+    }
+}
