@@ -126,7 +126,7 @@ function nodeCard(node) {
   const incoming = [...state.migrations.values()].filter((m) => m.destination === node.name && !OVER.includes(m.phase) && !workloads.some((w) => w.name === m.workload));
   const tone = { active: "good", suspect: "warning", offline: "bad" }[node.availability];
   return el("article", { class: "node", key: node.name, "data-availability": node.availability, "aria-label": `Node ${node.name}` },
-    el("header", {}, el("h3", {}, node.name), chip(node.availability, tone)),
+    el("header", {}, el("h3", {}, node.name), node.draining ? chip("draining", "warning") : node.cordoned && chip("cordoned", "warning"), chip(node.availability, tone)),
     used ? [gauge("CPU", used.cpu_sustained, limits?.cpu?.start), gauge("Memory", used.memory, limits?.memory?.start)] : el("p", { class: "quiet" }, "No sample yet."),
     used && el("dl", { class: "facts three" },
       fact("Run queue", used.run_queue.toFixed(1)),

@@ -6,7 +6,9 @@ CREATE TABLE nodes (
     transfer_address TEXT NOT NULL,
     facts            TEXT NOT NULL, -- fog_api::agent::NodeFacts
     hello_at_ms      INTEGER NOT NULL,
-    heartbeat_at_ms  INTEGER
+    heartbeat_at_ms  INTEGER,
+    cordoned         INTEGER NOT NULL DEFAULT 0, -- a person said: nothing new comes here
+    draining         INTEGER NOT NULL DEFAULT 0  -- and what is there leaves
 ) STRICT;
 
 -- Keyed by the agent's own count, so that a batch that is sent twice is stored once.

@@ -107,7 +107,10 @@ impl Fleet {
     /// An agent introduced its node.
     pub fn hello(&mut self, node: StoredNode) {
         match self.nodes.get_mut(&node.name) {
-            Some(view) => view.stored = StoredNode { heartbeat_at: view.stored.heartbeat_at, ..node },
+            Some(view) => {
+                let StoredNode { heartbeat_at, order, .. } = view.stored;
+                view.stored = StoredNode { heartbeat_at, order, ..node };
+            }
             None => {
                 let view = NodeView { stored: node.clone(), latest: None, cpu_window: VecDeque::new() };
                 self.nodes.insert(node.name, view);
@@ -262,6 +265,7 @@ mod tests {
     use fog_api::agent::NodeFacts;
 
     use super::*;
+    use crate::store::NodeOrder;
 
     fn workload(name: &str) -> WorkloadSample {
         WorkloadSample {
@@ -303,6 +307,7 @@ mod tests {
             transfer_address: "127.0.0.1:1".into(),
             facts: NodeFacts::default(),
             heartbeat_at: None,
+            order: NodeOrder::default(),
         };
         Fleet::new(vec![node("A"), node("B")], Vec::new(), &[])
     }

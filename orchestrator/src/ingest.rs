@@ -12,7 +12,7 @@ use crate::app::{App, Service};
 use crate::clock;
 use crate::fleet::{Change, NodeView};
 use crate::snapshot;
-use crate::store::{StoreError, StoredNode};
+use crate::store::{NodeOrder, StoreError, StoredNode};
 
 /// An agent introduced itself.
 pub async fn hello(app: &Service, hello: &Hello) -> Result<(), StoreError> {
@@ -23,6 +23,7 @@ pub async fn hello(app: &Service, hello: &Hello) -> Result<(), StoreError> {
         transfer_address: hello.transfer_address.clone(),
         facts: hello.facts.clone(),
         heartbeat_at: None,
+        order: NodeOrder::default(), // what is known already stays
     });
     tell_node(app, &hello.node);
     Ok(())

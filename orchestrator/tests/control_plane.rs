@@ -152,6 +152,30 @@ async fn killed_at_any_step_the_orchestrator_goes_on_after_its_restart() {
 }
 
 #[tokio::test]
+async fn a_drained_node_is_emptied_and_takes_nothing_until_it_is_uncordoned() {
+    let world = Arc::new(World::default());
+    let mut orchestrator = two_nodes(&world).await;
+    let (status, node) = orchestrator.post("/v1/nodes/A/drain", serde_json::Value::Null).await;
+    assert_eq!((status, &node["draining"], &node["cordoned"]), (200, &true.into(), &true.into()));
+    orchestrator.workload_on("looper", "B").await;
+    let emptied = || async { (world.holding("looper") == ["B"]).then_some(()) };
+    orchestrator.until("A is empty", emptied).await;
+    // It is remembered across a restart, and refuses what a person asks for too.
+    orchestrator.kill();
+    orchestrator.restart().await;
+    orchestrator.active(2).await;
+    orchestrator.workload_on("looper", "B").await;
+    let asked = serde_json::json!({"workload": "looper", "destination": "A"});
+    let (status, problem) = orchestrator.post("/v1/migrations", asked).await;
+    assert_eq!(status, 409, "{problem}");
+    let (status, node) = orchestrator.post("/v1/nodes/A/uncordon", serde_json::Value::Null).await;
+    assert_eq!((status, &node["draining"], &node["cordoned"]), (200, &false.into(), &false.into()));
+    assert_eq!(orchestrator.over(&orchestrator.migrate("looper", "A").await).await.phase, Phase::Done);
+    assert_eq!(orchestrator.post("/v1/nodes/Z/drain", serde_json::Value::Null).await.0, 404);
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_hangup_reloads_the_policy_and_a_bad_file_changes_nothing() {
     let orchestrator = Orchestrator::start().await;
     let hangup =

@@ -88,6 +88,26 @@ impl Client {
         self.get(&["v1", "nodes", name], &[]).await
     }
 
+    /// Nothing new comes to the node.
+    pub async fn cordon(&self, node: &str) -> Result<Node, ClientError> {
+        self.post(&["v1", "nodes", node, "cordon"], None::<&()>).await
+    }
+
+    /// The node is used again, and no longer drained.
+    pub async fn uncordon(&self, node: &str) -> Result<Node, ClientError> {
+        self.post(&["v1", "nodes", node, "uncordon"], None::<&()>).await
+    }
+
+    /// Everything that can move leaves the node, and nothing new comes.
+    pub async fn drain(&self, node: &str) -> Result<Node, ClientError> {
+        self.post(&["v1", "nodes", node, "drain"], None::<&()>).await
+    }
+
+    /// What the planner would do now: fog-core's plan as JSON.
+    pub async fn plan(&self) -> Result<serde_json::Value, ClientError> {
+        self.get(&["v1", "plan"], &[]).await
+    }
+
     /// Every workload, or those of one node.
     pub async fn workloads(&self, node: Option<&str>) -> Result<List<Workload>, ClientError> {
         self.get(&["v1", "workloads"], &[("node", node.map(str::to_owned))]).await

@@ -26,6 +26,10 @@ pub struct Node {
     pub availability: Availability,
     /// Its agent's connection is open.
     pub connected: bool,
+    /// A person said that nothing new comes here.
+    pub cordoned: bool,
+    /// A person said that what is there leaves.
+    pub draining: bool,
     /// The agent's version.
     pub agent_version: String,
     /// `host:port` of its transfer listener.

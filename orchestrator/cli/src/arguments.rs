@@ -95,6 +95,20 @@ pub(crate) enum Command {
         #[arg(value_name = "MIGRATION")]
         migration: String,
     },
+    /// Let nothing new come to a node.
+    Cordon {
+        /// The node's name.
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
+    /// Use a node again, and stop draining it.
+    Uncordon {
+        /// The node's name.
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
+    /// Empty a node: everything that can move leaves it, nothing new comes.
+    Drain(Drain),
     /// Stop a migration and roll it back; possible until its commit.
     Cancel {
         /// A migration's id or the beginning of it, a workload's name (its latest migration), or `last`.
@@ -119,15 +133,29 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// The cluster at one moment, as JSON; `-` reads it from the standard input.
+    /// The cluster at one moment, as JSON; `-` reads it from the standard input. The running cluster as the orchestrator
+    /// sees it now, under its policy, when it is left out.
     #[arg(long, value_name = "FILE")]
-    pub(crate) snapshot: PathBuf,
+    pub(crate) snapshot: Option<PathBuf>,
     /// The policy, as TOML; the built-in default when it is left out.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "snapshot")]
     pub(crate) policy: Option<PathBuf>,
     /// The time to plan at, for example 2026-11-22T10:00:00Z; the snapshot's when it is left out.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", requires = "snapshot")]
     pub(crate) at: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// The node's name.
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Wait until it is empty, or say what stays and why.
+    #[arg(long, short)]
+    pub(crate) wait: bool,
+    /// How long to wait at most, for example `90s`, `10m` or `1h`.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m", requires = "wait")]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Subcommand)]

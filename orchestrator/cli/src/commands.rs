@@ -3,6 +3,7 @@
 mod cancel;
 mod completion;
 mod decisions;
+mod drain;
 mod events;
 mod explain;
 mod migrate;
@@ -33,9 +34,12 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Policy { command: Some(PolicyCommand::Test { folder, policy }) } => {
             policy_test::run(session, &folder, policy.as_deref())
         }
-        Command::Plan(plan) => plan::run(session, &plan),
+        Command::Plan(plan) => plan::run(session, &plan).await,
         Command::Migrate(migrate) => migrate::run(session, migrate).await,
         Command::Explain { migration } => explain::run(session, &migration).await,
+        Command::Cordon { node } => drain::cordon(session, &node).await,
+        Command::Uncordon { node } => drain::uncordon(session, &node).await,
+        Command::Drain(asked) => drain::run(session, &asked).await,
         Command::Cancel { migration } => cancel::run(session, &migration).await,
         Command::Events { follow } => events::run(session, follow).await,
         Command::Completion { shell } => completion::run(shell),

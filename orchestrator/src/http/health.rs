@@ -7,7 +7,7 @@ use super::RouteError;
 use crate::app::App;
 
 pub(super) async fn index() -> axum::Json<serde_json::Value> {
-    let resources = ["nodes", "workloads", "migrations", "decisions", "policy", "events"];
+    let resources = ["nodes", "workloads", "migrations", "decisions", "plan", "policy", "events"];
     let resources = resources.map(|name| format!("/v1/{name}"));
     axum::Json(serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "resources": resources }))
 }

@@ -8,6 +8,7 @@ mod input;
 mod migrations;
 mod nodes;
 mod page;
+mod plan;
 mod policy;
 mod problem;
 mod workloads;
@@ -33,6 +34,9 @@ pub fn router(app: App) -> Router {
         .route(fog_api::agent::CHANNEL_PATH, get(channel::upgrade))
         .route("/v1/migrations", post(migrations::create))
         .route("/v1/migrations/{id}/cancel", post(migrations::cancel))
+        .route("/v1/nodes/{name}/cordon", post(nodes::cordon))
+        .route("/v1/nodes/{name}/uncordon", post(nodes::uncordon))
+        .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
     Router::new()
         .route("/", get(page::index))
@@ -48,6 +52,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/migrations/{id}", get(migrations::one))
         .route("/v1/decisions", get(decisions::list))
         .route("/v1/decisions/{id}", get(decisions::one))
+        .route("/v1/plan", get(plan::dry_run))
         .route("/v1/policy", get(policy::show))
         .route("/v1/events", get(events::stream))
         .merge(guarded)

@@ -7,6 +7,8 @@ use fog_api::node::Node;
 
 use super::RouteError;
 use crate::app::{App, Service};
+use crate::ingest;
+use crate::store::NodeOrder;
 use crate::{clock, snapshot};
 
 fn view(app: &Service, name: &str) -> Option<Node> {
@@ -21,4 +23,33 @@ pub(super) async fn list(State(app): State<App>) -> Json<List<Node>> {
 
 pub(super) async fn one(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Node>, RouteError> {
     view(&app, &name).map(Json).ok_or(RouteError::Unknown { what: "node", name })
+}
+
+pub(super) async fn cordon(app: State<App>, name: Path<String>) -> Result<Json<Node>, RouteError> {
+    order(app, name, |order| NodeOrder { cordoned: true, ..order }).await
+}
+
+pub(super) async fn uncordon(app: State<App>, name: Path<String>) -> Result<Json<Node>, RouteError> {
+    order(app, name, |_| NodeOrder::default()).await
+}
+
+pub(super) async fn drain(app: State<App>, name: Path<String>) -> Result<Json<Node>, RouteError> {
+    order(app, name, |_| NodeOrder { cordoned: true, draining: true }).await
+}
+
+async fn order(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    change: impl FnOnce(NodeOrder) -> NodeOrder,
+) -> Result<Json<Node>, RouteError> {
+    let old = app.fleet().nodes.get(&name).map(|view| view.stored.order);
+    let Some(old) = old else { return Err(RouteError::Unknown { what: "node", name }) };
+    let new = change(old);
+    app.store.order_node(&name, new).await?;
+    if let Some(view) = app.fleet().nodes.get_mut(&name) {
+        view.stored.order = new;
+    }
+    tracing::info!(node = name, cordoned = new.cordoned, draining = new.draining, "a user ordered");
+    ingest::tell_node(&app, &name);
+    one(State(app), Path(name)).await
 }

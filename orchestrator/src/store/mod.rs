@@ -18,7 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 pub use migrations::{NewMigration, StoredMigration};
 pub use ownership::Ownership;
-pub use telemetry::StoredNode;
+pub use telemetry::{NodeOrder, StoredNode};
 
 /// The store.
 #[derive(Debug, Clone)]

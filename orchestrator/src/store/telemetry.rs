@@ -7,6 +7,15 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, json, parse, time};
 
+/// What a person ordered of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeOrder {
+    /// Nothing new comes here.
+    pub cordoned: bool,
+    /// And what is there leaves.
+    pub draining: bool,
+}
+
 /// A node that has said hello at least once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredNode {
@@ -20,6 +29,8 @@ pub struct StoredNode {
     pub facts: NodeFacts,
     /// When its last heartbeat arrived.
     pub heartbeat_at: Option<Timestamp>,
+    /// What a person ordered.
+    pub order: NodeOrder,
 }
 
 impl Store {
@@ -39,10 +50,22 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps what a person ordered of a node, synced.
+    pub async fn order_node(&self, node: &str, order: NodeOrder) -> Result<(), StoreError> {
+        sqlx::query("UPDATE nodes SET cordoned = ?, draining = ? WHERE name = ?")
+            .bind(order.cordoned)
+            .bind(order.draining)
+            .bind(node)
+            .execute(&self.ledger)
+            .await?;
+        Ok(())
+    }
+
     /// Every node.
     pub async fn nodes(&self) -> Result<Vec<StoredNode>, StoreError> {
         let rows = sqlx::query(
-            "SELECT name, agent_version, transfer_address, facts, heartbeat_at_ms FROM nodes ORDER BY name",
+            "SELECT name, agent_version, transfer_address, facts, heartbeat_at_ms, cordoned, draining
+             FROM nodes ORDER BY name",
         )
         .fetch_all(&self.readers)
         .await?;
@@ -54,6 +77,7 @@ impl Store {
                     transfer_address: row.get(2),
                     facts: parse("nodes.facts", row.get(3))?,
                     heartbeat_at: row.get::<Option<i64>, _>(4).map(time),
+                    order: NodeOrder { cordoned: row.get(5), draining: row.get(6) },
                 })
             })
             .collect()

@@ -66,10 +66,15 @@ fn table(nodes: &[Node], now: Timestamp) -> Table {
     table
 }
 
-fn availability(node: &Node) -> &'static str {
-    match node.availability {
+fn availability(node: &Node) -> String {
+    let availability = match node.availability {
         Availability::Active => "active",
         Availability::Suspect => "suspect",
         Availability::Offline => "offline",
+    };
+    match (node.draining, node.cordoned) {
+        (true, _) => format!("{availability}, draining"),
+        (false, true) => format!("{availability}, cordoned"),
+        (false, false) => availability.to_owned(),
     }
 }

@@ -1,5 +1,6 @@
-//! `fogctl plan`: the planner that the orchestrator uses, on a snapshot out of a file.
+//! `fogctl plan`: what the planner would do now, or with a snapshot out of a file.
 
+use fog_api::client::Client;
 use fog_core::{Action, Plan, Policy};
 
 use super::offline;
@@ -11,12 +12,25 @@ use crate::session::Session;
 
 const WIDTH: usize = 96;
 
-pub(super) fn run(session: &Session, asked: &arguments::Plan) -> Result<Exit, Failure> {
-    let snapshot = offline::snapshot(&asked.snapshot)?;
-    let policy = asked.policy.as_deref().map_or_else(|| Ok(Policy::default()), offline::policy)?;
-    let plan = fog_core::plan(&snapshot, &policy, asked.at.unwrap_or(snapshot.at));
+pub(super) async fn run(session: &Session, asked: &arguments::Plan) -> Result<Exit, Failure> {
+    let plan = match &asked.snapshot {
+        None => live(&session.reader()?).await?,
+        Some(file) => {
+            let snapshot = offline::snapshot(file)?;
+            let policy = asked.policy.as_deref().map_or_else(|| Ok(Policy::default()), offline::policy)?;
+            fog_core::plan(&snapshot, &policy, asked.at.unwrap_or(snapshot.at))
+        }
+    };
     session.result(&plan, |paint| people(&plan, paint))?;
     Ok(Exit::Done)
+}
+
+/// What the orchestrator would do now.
+pub(super) async fn live(client: &Client) -> Result<Plan, Failure> {
+    serde_json::from_value(client.plan().await?).map_err(|error| {
+        Failure::new(Exit::Failed, format!("the orchestrator's plan cannot be read: {error}"))
+            .hint("Use the same version of fogctl and fog-orchestrator.")
+    })
 }
 
 fn people(plan: &Plan, paint: Paint) -> String {
