@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sim build check test e2e deps deps-build clean
+.PHONY: bench-decisions help demo demo-sim build check test e2e deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -34,6 +34,11 @@ e2e: ## The end-to-end tests alone, after make build
 	$(CARGO) build --locked -p fog-lab
 	$(CARGO) test --locked -p fog-lab --test real_hosts -- --ignored --test-threads=1
 	$(CARGO) test --locked -p fog-e2e -- --test-threads=1 --nocapture
+
+bench-decisions: deps-build ## How fast and how well the planner decides; the tables of tests/bench-decisions
+	$(CARGO) build --release --locked -p fog-bench-decisions
+	$(TARGET)/release/plan-speed
+	$(TARGET)/release/decisions
 
 deps: deps-build ## Install the Debian packages that the hosts need
 	@missing=(); for tool in $(APT_TOOLS); do command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool##*:}"); done; \
