@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sim build check test test-full e2e chaos deny deps deps-build clean
+.PHONY: help demo demo-sim build check test test-full e2e chaos bench-decisions deny deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -41,6 +41,11 @@ chaos: deps build ## Random faults in N real migrations (N=50, SEED=a number to 
 test-full: test ## What does not fit into make test; its last result is committed in tests/results
 	mkdir -p tests/results
 	N=200 SEED=$(or $(SEED),1) OUT=tests/results/chaos.json $(TARGET)/release/fog-chaos
+
+bench-decisions: deps-build ## How fast and how well the planner decides; the tables of tests/bench-decisions
+	$(CARGO) build --release --locked -p fog-bench-decisions
+	$(TARGET)/release/plan-speed
+	$(TARGET)/release/decisions
 
 deps: deps-build ## Install the Debian packages that the hosts need
 	@missing=(); for tool in $(APT_TOOLS); do command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool##*:}"); done; \

@@ -108,23 +108,22 @@ fn broken<'c>(
     let crowded = constraint.apart.is_some() && others >= constraint.at_most;
     let any = feature.is_some() || label.is_some() || tier || site || leaves.is_some() || lonely || crowded;
     let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-    any.then(|| {
-        move || {
-            if tier {
-                format!("its tier is {}, not {}", word(&node.tier), constraint.tiers.join(" or "))
-            } else if site {
-                format!("its site is {}, not {}", word(&node.site), constraint.sites.join(" or "))
-            } else if let Some((name, value)) = label {
-                format!("it is not labelled {name}={value}")
-            } else if let Some(feature) = feature {
-                format!("its CPU lacks {feature}")
-            } else if let Some(scope) = leaves {
-                format!("{} would leave {}", workload.name, scope.of(from))
-            } else if lonely {
-                format!("none of those that belong with {} is there", workload.name)
-            } else {
-                format!("it has {others} already of those that {} keeps apart from", workload.name)
-            }
+    let why = move || {
+        if tier {
+            format!("its tier is {}, not {}", word(&node.tier), constraint.tiers.join(" or "))
+        } else if site {
+            format!("its site is {}, not {}", word(&node.site), constraint.sites.join(" or "))
+        } else if let Some((name, value)) = label {
+            format!("it is not labelled {name}={value}")
+        } else if let Some(feature) = feature {
+            format!("its CPU lacks {feature}")
+        } else if let Some(scope) = leaves {
+            format!("{} would leave {}", workload.name, scope.of(from))
+        } else if lonely {
+            format!("none of those that belong with {} is there", workload.name)
+        } else {
+            format!("it has {others} already of those that {} keeps apart from", workload.name)
         }
-    })
+    };
+    any.then_some(why)
 }

@@ -167,6 +167,62 @@ proptest! {
     }
 
     #[test]
+    fn rules_are_kept_and_nothing_gets_worse(mut snapshot in any_snapshot(), drains in any::<bool>()) {
+        // What others have started would go on and change the picture; here only the plan does.
+        snapshot.in_flight.clear();
+        snapshot.workloads.iter_mut().for_each(|workload| (workload.moved_at, workload.last_from) = (None, None));
+        for (at, node) in snapshot.nodes.iter_mut().enumerate() {
+            node.tier = Some(["edge", "fog"][at % 2].into());
+            node.labels.insert("power".into(), ["mains", "battery"][at / 2 % 2].into());
+            node.draining &= drains;
+        }
+        for (at, workload) in snapshot.workloads.iter_mut().enumerate() {
+            workload.labels.insert("app".into(), ["db", "web", "any"][at % 3].into());
+        }
+        let text = r#"
+            concurrency = { per_node = 100, cluster = 100 }
+            [[constraints]]
+            name = "apart"
+            workloads = { app = "db" }
+            apart = "node"
+            [[constraints]]
+            name = "horizontal"
+            workloads = { app = "web" }
+            within = "tier"
+            [[constraints]]
+            name = "mains"
+            workloads = { app = "any" }
+            node_labels = { power = "mains" }"#;
+        let policy = Policy::parse(text, "").expect("a policy");
+        let plan = plan(&snapshot, &policy, now());
+        let after = apply(&snapshot, &plan);
+        for migrate in moves(&plan) {
+            let workload = snapshot.workload(migrate.workload.as_str()).expect("known");
+            let (from, to) = (snapshot.node(migrate.from.as_str()), snapshot.node(migrate.to.as_str()));
+            let (from, to) = (from.expect("known"), to.expect("known"));
+            match workload.labels["app"].as_str() {
+                "db" => {
+                    let there = after.workloads.iter().filter(|w| w.labels["app"] == "db" && w.node == to.name).count();
+                    prop_assert!(there <= 1, "{there} on {}", to.name);
+                }
+                "web" => prop_assert_eq!(&from.tier, &to.tier),
+                _ => prop_assert_eq!(&to.labels["power"], "mains"),
+            }
+        }
+        // The cluster's cost: what its nodes are above the threshold, and what they can't give at all.
+        let cost = |snapshot: &Snapshot| -> f64 {
+            let above = |used: Option<f64>, limit: f64| (used.unwrap_or(0.0) - limit).max(0.0);
+            snapshot.nodes.iter().map(|node| above(node.cpu, 0.8) + above(node.memory, 0.9)).sum()
+        };
+        prop_assert!(cost(&after) <= cost(&snapshot) + 1e-9, "{} after {}", cost(&after), cost(&snapshot));
+        // Planned again on what came of it, nobody who moved moves, and nobody who got something gives something.
+        let again = fog_core::plan(&after, &policy, now());
+        for one in moves(&again) {
+            prop_assert!(moves(&plan).all(|first| first.workload != one.workload && first.to != one.from), "{}", one.reason);
+        }
+    }
+
+    #[test]
     fn the_order_of_the_lists_does_not_matter(
         (snapshot, shuffled) in any_snapshot().prop_flat_map(|snapshot| {
             let lists = (
@@ -224,6 +280,26 @@ proptest! {
             snapshot.in_flight.push(flight("nobody", "X", "Y"));
         }
         let mut policy = Policy::default();
+        policy.constraints.push(fog_core::policy::Constraint {
+            name: "nonsense".into(),
+            workloads: Default::default(),
+            hard: twice,
+            weight: next(),
+            tiers: Vec::new(),
+            sites: Vec::new(),
+            node_labels: Default::default(),
+            cpu_features: Vec::new(),
+            within: None,
+            together: Some(fog_core::policy::Scope::Site),
+            apart: Some(fog_core::policy::Scope::Node),
+            at_most: 0,
+        });
+        for workload in &mut snapshot.workloads {
+            workload.limits = fog_core::model::Limits { cpus: Some(next()), memory_bytes: Some(limits.0) };
+            workload.created_with = fog_core::model::Limits { cpus: Some(next()), memory_bytes: Some(limits.0 / 2) };
+            workload.last_took_s = Some(next());
+        }
+        (policy.cost.horizon_s, policy.cost.unknown_mbps, policy.resize.step) = (next(), next(), next());
         (policy.weights.cpu, policy.delay.best_ms, policy.overload.cpu.start) = (next(), next(), next());
         (policy.cooldown.failed_s, policy.sampling.interval_s, policy.headroom.cpu) = (next(), next(), next());
         let _ = (snapshot.check(), policy.check());

@@ -85,8 +85,10 @@ fn differences(expected: &Expected, plan: &Plan) -> Vec<String> {
     let mut left: Vec<&Value> = planned.iter().collect();
     for wanted in &expected.actions {
         let fits = |action: &&Value| wanted.iter().all(|(field, value)| action.get(field) == Some(value));
-        match left.iter().position(|action| fits(action)) {
-            Some(at) => drop(left.remove(at)),
+        match left.iter().position(fits) {
+            Some(at) => {
+                left.remove(at);
+            }
             None => differences.push(format!("missing: {}", Value::Object(wanted.clone()))),
         }
     }
