@@ -36,6 +36,11 @@ impl std::fmt::Display for Reason {
     }
 }
 
+/// An agent's whole sentence as a part of ours.
+fn sentence(obstacle: &str) -> &str {
+    obstacle.trim_end_matches('.')
+}
+
 /// Kinds of reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -197,7 +202,7 @@ impl Context<'_, '_> {
             add(NotRunning, format!("{name} is {}, and only a running workload migrates", workload.state.as_str()));
         }
         for obstacle in &workload.obstacles {
-            add(Obstacle, format!("{name} can't be checkpointed: {obstacle}"));
+            add(Obstacle, format!("{name} can't be checkpointed: {}", sentence(obstacle)));
         }
         if source.availability != Availability::Active {
             add(SourceUnavailable, format!("{}, the node it is on, is {}", source.name, source.availability));
@@ -206,7 +211,10 @@ impl Context<'_, '_> {
             add(Window, format!("nothing moves from {} in the window {window:?}", source.name));
         }
         for obstacle in &source.obstacles {
-            add(SourceCannotMigrate, format!("{}, the node it is on, can't migrate: {obstacle}", source.name));
+            add(
+                SourceCannotMigrate,
+                format!("{}, the node it is on, can't migrate: {}", source.name, sentence(obstacle)),
+            );
         }
         let cooldown = &self.policy.cooldown;
         if let Some(ago) = self.within(workload.moved_at, cooldown.moved_s) {
@@ -342,7 +350,7 @@ impl Context<'_, '_> {
             reasons.add(Window, || format!("nothing moves to {name} in the window {window:?}"));
         }
         for obstacle in &node.obstacles {
-            reasons.add(CannotMigrate, || format!("{name} can't migrate: {obstacle}"));
+            reasons.add(CannotMigrate, || format!("{name} can't migrate: {}", sentence(obstacle)));
         }
         if node.arch != source.arch {
             reasons.add(Architecture, || format!("{name} is {}, {} runs on {}", node.arch, workload.name, source.arch));
