@@ -184,7 +184,8 @@ pub struct Workload {
     /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Workloads that must move as one. They can't yet, so one that has a group moves only when a person says so. Default: null.
+    /// Workloads that must move as one. They can't yet (that needs a migration of several at once), so one that has a group
+    /// moves only when a person says so. Default: null.
     #[serde(default)]
     pub group: Option<String>,
     /// When it last moved. Default: null, never.

@@ -1,4 +1,4 @@
-//! What is done about overload, and why.
+//! What is done about overload, imbalance and nodes that are being emptied, and why.
 //!
 //! [`plan()`] takes the overloaded nodes, the worst first. Of each it takes the workload that relieves it best without
 //! overshooting, gives it to the feasible destination with the highest score, projects the loads, and repeats until the
@@ -18,6 +18,7 @@ use crate::policy::Autonomy;
 use crate::score::{Factor, FactorName, Penalty};
 use crate::strategy::Strategy;
 
+mod balance;
 mod choose;
 mod drain;
 mod rank;
@@ -135,6 +136,8 @@ pub enum Trigger {
     Overload,
     /// The planner, because the source is being emptied.
     Drain,
+    /// The planner, because the source is much busier than the rest.
+    Balance,
     /// A person.
     Manual,
 }

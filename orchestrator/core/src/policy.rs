@@ -29,6 +29,10 @@ pub struct Policy {
     pub max_downtime_ms: u64,
     /// The least gain of a planned migration, 0 to 1: how much less busy, as a fraction, its new node must be than its old one.
     pub min_gain: f64,
+    /// What the planner is after.
+    pub mode: Mode,
+    /// When a node counts as out of balance, with `mode = "balance"`.
+    pub balance: Balance,
     /// What a migration costs, and for how long it pays.
     pub cost: Cost,
     /// When a container's own limits are changed.
@@ -175,6 +179,25 @@ pub struct Delay {
     pub unknown_ms: f64,
 }
 
+/// What the planner is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Nothing moves unless a node is overloaded or being emptied.
+    #[default]
+    Relieve,
+    /// Nodes that are much busier than the rest give something away as well.
+    Balance,
+}
+
+/// When a node counts as out of balance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Balance {
+    /// How much busier than the cluster on average, as a fraction of its cores, above 0 to 1.
+    pub spread: f64,
+}
+
 /// What a migration costs, and for how long it pays.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -249,6 +272,8 @@ impl Default for Policy {
             strategy: Strategy::Auto,
             max_downtime_ms: 10_000,
             min_gain: 0.05,
+            mode: Mode::Relieve,
+            balance: Balance::default(),
             cost: Cost::default(),
             resize: ResizePolicy::default(),
             overload: Overload::default(),
@@ -312,6 +337,12 @@ impl Default for Delay {
 impl Default for ResizePolicy {
     fn default() -> Self {
         Self { enabled: true, at: 0.95, step: 1.5, most: 4.0, idle: 0.5 }
+    }
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self { spread: 0.25 }
     }
 }
 

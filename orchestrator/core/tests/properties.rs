@@ -223,6 +223,31 @@ proptest! {
     }
 
     #[test]
+    fn balance_evens_out_and_then_rests(mut snapshot in any_snapshot()) {
+        snapshot.in_flight.clear();
+        snapshot.workloads.iter_mut().for_each(|workload| (workload.moved_at, workload.last_from) = (None, None));
+        let mut policy = Policy { mode: fog_core::policy::Mode::Balance, ..Policy::default() };
+        (policy.concurrency.cluster, policy.concurrency.per_node) = (100, 100);
+        let first = plan(&snapshot, &policy, now());
+        let busiest = |snapshot: &Snapshot| snapshot.nodes.iter().filter_map(|node| node.cpu).fold(0.0, f64::max);
+        let after = apply(&snapshot, &first);
+        // Relief from heat or pressure may fill an idle node; evening out never makes the busiest busier.
+        let only = moves(&first).all(|migrate| migrate.trigger == fog_core::Trigger::Balance);
+        prop_assert!(!only || busiest(&after) <= busiest(&snapshot) + 1e-9);
+        for migrate in moves(&first).filter(|migrate| migrate.trigger == fog_core::Trigger::Balance) {
+            let load = |name: &str| after.node(name).expect("known").cpu.expect("measured");
+            prop_assert!(load(migrate.to.as_str()) <= 0.7 + 1e-9);
+        }
+        // Even without any cooldown, nobody who moved goes back.
+        let mut rested = after.clone();
+        rested.workloads.iter_mut().for_each(|workload| (workload.moved_at, workload.last_from) = (None, None));
+        let again = plan(&rested, &policy, now());
+        for one in moves(&again).filter(|one| one.trigger == fog_core::Trigger::Balance) {
+            prop_assert!(moves(&first).all(|first| first.workload != one.workload || first.from != one.to), "{}", one.reason);
+        }
+    }
+
+    #[test]
     fn the_order_of_the_lists_does_not_matter(
         (snapshot, shuffled) in any_snapshot().prop_flat_map(|snapshot| {
             let lists = (

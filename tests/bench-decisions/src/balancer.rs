@@ -1,6 +1,7 @@
 //! Who decides: Fogshift's planner, and what people use elsewhere, as far as its rules are published. Each sees the same
 //! samples; each has the same number of moves a minute.
 
+use fog_core::policy::Mode;
 use fog_core::{Action, Policy, plan};
 
 use crate::day::{Day, Move, OVERLOADED};
@@ -22,12 +23,21 @@ pub enum Balancer {
     Drs,
     /// fog-core with its default policy.
     Fogshift,
+    /// fog-core with `mode = "balance"`.
+    FogshiftBalance,
 }
 
 impl Balancer {
     /// Everyone.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Thesis, Self::Greedy, Self::LowNodeUtilization, Self::Drs, Self::Fogshift];
+    pub const ALL: [Self; 7] = [
+        Self::None,
+        Self::Thesis,
+        Self::Greedy,
+        Self::LowNodeUtilization,
+        Self::Drs,
+        Self::Fogshift,
+        Self::FogshiftBalance,
+    ];
 
     /// What the table calls it.
     pub fn name(self) -> &'static str {
@@ -38,6 +48,7 @@ impl Balancer {
             Self::LowNodeUtilization => "LowNodeUtilization",
             Self::Drs => "DRS-like",
             Self::Fogshift => "Fogshift",
+            Self::FogshiftBalance => "Fogshift, balance",
         }
     }
 
@@ -52,6 +63,7 @@ impl Balancer {
             Self::Drs if minute.is_multiple_of(5) => return drs(day, at_once * 5),
             Self::LowNodeUtilization | Self::Drs => Vec::new(),
             Self::Fogshift => fogshift(day, policy),
+            Self::FogshiftBalance => fogshift(day, &Policy { mode: Mode::Balance, ..policy.clone() }),
         };
         moves.truncate(if self == Self::LowNodeUtilization { at_once * 5 } else { at_once });
         moves

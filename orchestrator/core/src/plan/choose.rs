@@ -73,7 +73,7 @@ impl<'a> Choice<'_, '_, 'a> {
                 let reasons = self.context.against_destination(self.workload, self.source, node, pressing);
                 let after = projection.load_with(self.workload, self.source, node);
                 let feasible = match self.trigger {
-                    Trigger::Overload | Trigger::Drain => reasons.is_empty(),
+                    Trigger::Overload | Trigger::Drain | Trigger::Balance => reasons.is_empty(),
                     Trigger::Manual => !reasons.iter().any(|reason| reason.code.is_hard()),
                 };
                 Assessed {
@@ -168,7 +168,7 @@ impl<'a> Choice<'_, '_, 'a> {
             strategy_reason: strategy.1.to_owned(),
             trigger: self.trigger,
             autonomy: match self.trigger {
-                Trigger::Overload => policy.autonomy.for_workload(workload.migrate),
+                Trigger::Overload | Trigger::Balance => policy.autonomy.for_workload(workload.migrate),
                 // A person has said what is to be done; a workload may still ask to be asked.
                 Trigger::Drain => Autonomy::Automatic.for_workload(workload.migrate),
                 Trigger::Manual => Autonomy::Automatic,

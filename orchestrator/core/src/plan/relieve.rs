@@ -6,20 +6,20 @@ use jiff::Timestamp;
 
 use super::drain::Drain;
 use super::rank::Ranking;
-use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Resize, Trigger, resize};
+use super::{Action, Candidate, Choice, Migrate, NotMoved, Plan, Resize, Trigger, balance, resize};
 use crate::availability::{Availability, seconds};
 use crate::explain::{first_few, join, percent};
 use crate::feasibility::{Context, Reason, ReasonCode, source_unknown};
 use crate::model::{Snapshot, Workload};
 use crate::overload::{Metric, Overload};
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::projection::Projection;
 use crate::strategy::Strategy;
 
 /// Workloads that stay for which every node is explained: a full cluster has more than anyone reads.
 pub(super) const EXPLAINED: usize = 16;
 
-/// Plans what to do about overload. The same arguments give the same plan, whatever the order of the snapshot's lists.
+/// Plans what to do. The same arguments give the same plan, whatever the order of the snapshot's lists.
 ///
 /// The snapshot and the policy should have passed their `check`; if they haven't, the plan is useless but nothing panics.
 pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
@@ -40,6 +40,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
         .collect();
     let draining: Vec<usize> = (0..projection.len()).filter(|at| projection.draining(*at).is_some()).collect();
     if hot.is_empty() && draining.is_empty() {
+        balance::run(snapshot, policy, now, strategy, &mut projection, &mut plan);
         return plan;
     }
     hot.sort_by(|a, b| {
@@ -58,6 +59,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
         let here = workloads.get_mut(source).map(std::mem::take).unwrap_or_default();
         Drain { policy, now, source, strategy, ranking: &ranking }.run(here, &mut projection, &mut plan);
     }
+    balance::run(snapshot, policy, now, strategy, &mut projection, &mut plan);
     plan.not_moved.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
     plan
 }
@@ -113,6 +115,15 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
         }));
         if pressing.is_empty() {
             reasons.push(Reason::new(ReasonCode::Relieved, format!("{from} is no longer overloaded")));
+        }
+    }
+    if *trigger == Trigger::Balance {
+        pressing.push(Metric::Cpu);
+        // Half of what makes it begin is not enough to give up.
+        let above = balance::above_mean(&projection, source);
+        if policy.mode != Mode::Balance || above.is_none_or(|above| above < policy.balance.spread / 2.0) {
+            let detail = format!("{from} is no longer much busier than the rest");
+            reasons.push(Reason::new(ReasonCode::Relieved, detail));
         }
     }
     if *trigger == Trigger::Drain {
@@ -219,8 +230,8 @@ impl Relief<'_> {
     }
 
     /// Takes out the workload that relieves best: one that needs nobody's approval before one that does; the one of
-    /// the lowest priority; the smallest that
-    /// is enough by itself, else the largest; the one with less memory to ship; the first by name.
+    /// the lowest priority; the smallest that is enough by itself, else the largest; the one with less memory to ship; the
+    /// first by name.
     fn next<'a>(
         &self,
         workloads: &mut Vec<&'a Workload>,

@@ -18,6 +18,7 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     found.whole("max_downtime_ms", policy.max_downtime_ms, 3_600_000);
     found.within("min_gain", policy.min_gain, 0.0, 1.0);
 
+    found.above("balance.spread", policy.balance.spread, 1.0);
     found.above("cost.horizon_s", policy.cost.horizon_s, 86_400.0);
     found.within("cost.transfer_weight", policy.cost.transfer_weight, 0.0, 1.0);
     found.above("cost.unknown_mbps", policy.cost.unknown_mbps, 1e6);
