@@ -188,6 +188,11 @@ async fn dump(
         return Err(Cause::transfer("the destination")(error));
     }
     let changed = changed.map_err(Cause::docker("list the changed files"))?;
+    if obstacles::changed_files(inspect, &changed).is_none() {
+        return Ok(());
+    }
+    // CRIU makes folders of its own in the container's /tmp and removes them; now that it is done, they are gone.
+    let changed = inner.docker.changed_files(container).await.map_err(Cause::docker("list the changed files"))?;
     match obstacles::changed_files(inspect, &changed) {
         Some(obstacle) => Err(Cause::refused(format!("{} cannot be moved. {obstacle}", command.workload))),
         None => Ok(()),
