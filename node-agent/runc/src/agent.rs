@@ -17,6 +17,14 @@ pub(crate) enum Verdict {
         images: PathBuf,
         work: PathBuf,
         criu_config: PathBuf,
+        /// Options that runc has no flag for.
+        criu_options: PathBuf,
+        /// The images hold a network namespace.
+        network: bool,
+        /// The images say which cgroups the tasks were in.
+        cgroups: bool,
+        /// Nothing may be restored before Docker has wired the network.
+        wired_first: bool,
         /// JSON lines of the container's log to say before.
         tail: Option<PathBuf>,
     },
@@ -49,7 +57,8 @@ mod tests {
 
     #[test]
     fn answers_are_understood() {
-        let restore = r#"{"verdict":"restore","images":"/i","work":"/w","criu_config":"/c","tail":null}"#;
+        let restore = r#"{"verdict":"restore","images":"/i","work":"/w","criu_config":"/c","criu_options":"/o",
+            "network":false,"cgroups":true,"wired_first":true,"tail":null}"#;
         assert!(matches!(serde_json::from_str(restore), Ok(Verdict::Restore { tail: None, .. })));
         assert!(matches!(serde_json::from_str(r#"{"verdict":"create"}"#), Ok(Verdict::Create)));
         let refuse = r#"{"verdict":"refuse","reason":"no"}"#;

@@ -13,13 +13,14 @@ use serde_json::Value;
 use crate::agent::{Verdict, ask};
 use crate::arguments::Call;
 use crate::restore_folder::RestoreFolder;
+use crate::supervisor::{AT_ONCE, WIRED_FIRST};
 use crate::{Next, SUPERVISE, bundle, log, runc};
 
 pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String> {
     match ask(&call.container)? {
         Verdict::Create => Ok(Next::Runc),
         Verdict::Refuse { reason } => Err(reason),
-        Verdict::Restore { images, work, criu_config, tail } => {
+        Verdict::Restore { images, work, criu_config, criu_options, network, cgroups, wired_first, tail } => {
             let here = Path::new(".").to_path_buf();
             let bundle = call.bundle.clone().unwrap_or(here);
             let pid_file = call.pid_file.as_deref().ok_or("create without --pid-file")?;
@@ -30,12 +31,19 @@ pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String
             }
             let mut restore: Vec<OsString> = vec![runc()];
             restore.extend(call.global.iter().cloned());
-            restore.extend(["restore", "--detach", "--file-locks", "--image-path"].map(OsString::from));
+            restore.extend(["restore", "--detach", "--file-locks"].map(OsString::from));
+            if !network {
+                restore.extend(["--empty-ns", "network"].map(OsString::from));
+            }
+            if !cgroups {
+                restore.extend(["--manage-cgroups-mode", "ignore"].map(OsString::from));
+            }
+            restore.push("--image-path".into());
             restore.extend([images.into(), "--work-path".into(), work.into(), "--bundle".into(), bundle.into()]);
             restore.extend(["--pid-file".into(), folder.path().join("restored.pid").into()]);
             restore.extend(call.no_pivot.then(|| "--no-pivot".into()));
             restore.push(call.container.clone().into());
-            let pid = supervise(folder, &program, &restore)
+            let pid = supervise(folder, &program, wired_first, &criu_options, &restore)
                 .map_err(|message| message + &log::last_error(call.log.as_deref()))?;
             std::fs::write(pid_file, pid.to_string())
                 .map_err(|error| format!("{} cannot be written: {error}", pid_file.display()))?;
@@ -45,7 +53,13 @@ pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String
 }
 
 /// Starts the supervisor and waits until it knows the restored container's first process.
-fn supervise(folder: &RestoreFolder, program: &Path, restore: &[OsString]) -> Result<u32, String> {
+fn supervise(
+    folder: &RestoreFolder,
+    program: &Path,
+    wired_first: bool,
+    criu_options: &Path,
+    restore: &[OsString],
+) -> Result<u32, String> {
     let socket = folder.report_socket();
     std::fs::remove_file(&socket).ok();
     let listener =
@@ -54,7 +68,10 @@ fn supervise(folder: &RestoreFolder, program: &Path, restore: &[OsString]) -> Re
     let mut supervisor = Command::new(program)
         .arg(SUPERVISE)
         .arg(folder.path())
+        .arg(if wired_first { WIRED_FIRST } else { AT_ONCE })
         .args(restore)
+        // CRIU reads it, at the end of the chain.
+        .env("CRIU_CONFIG_FILE", criu_options)
         .stdin(Stdio::inherit())
         .process_group(0)
         .spawn()

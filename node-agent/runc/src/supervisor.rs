@@ -4,6 +4,9 @@
 //! One thread waits for runc, one takes connections, one a connection waits for its first line; the main thread puts
 //! it all in order. When the supervisor dies, the hook's connection breaks, the hook fails, and runc gives the restore
 //! up: nothing can start without it.
+//!
+//! Where nothing in the images depends on the network, CRIU goes on while Docker still wires it: the tasks it restores
+//! stay stopped. The supervisor keeps the result until `start` or `delete` comes for it.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -12,6 +15,10 @@ use std::process::{Command, ExitCode};
 use std::sync::mpsc::{Sender, channel};
 
 use crate::restore_folder::RestoreFolder;
+
+/// How the hook blocks: until `start`, or not at all.
+pub(crate) const WIRED_FIRST: &str = "wired-first";
+pub(crate) const AT_ONCE: &str = "at-once";
 
 /// What happens.
 enum Event {
@@ -26,9 +33,9 @@ enum Event {
 }
 
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
-    let [folder, program, arguments @ ..] = arguments else { return ExitCode::FAILURE };
+    let [folder, mode, program, arguments @ ..] = arguments else { return ExitCode::FAILURE };
     let folder = RestoreFolder::at(folder.into());
-    match supervise(&folder, program, arguments) {
+    match supervise(&folder, mode != AT_ONCE, program, arguments) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(message) => {
@@ -38,7 +45,12 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn supervise(folder: &RestoreFolder, program: &OsString, arguments: &[OsString]) -> Result<i32, String> {
+fn supervise(
+    folder: &RestoreFolder,
+    wired_first: bool,
+    program: &OsString,
+    arguments: &[OsString],
+) -> Result<i32, String> {
     let socket = folder.supervisor_socket();
     std::fs::remove_file(&socket).ok();
     let listener =
@@ -64,9 +76,13 @@ fn supervise(folder: &RestoreFolder, program: &OsString, arguments: &[OsString])
     let mut waiting: Vec<UnixStream> = Vec::new();
     let mut code = None;
     let mut reported = false;
-    while code.is_none() {
+    // Whoever comes for the result comes once the namespaces were reported, and not if they never were.
+    while code.is_none() || (reported && waiting.is_empty()) {
         match events.recv().map_err(|_| "all threads ended")? {
-            Event::Hook { pid, stream } => {
+            Event::Hook { pid, mut stream } => {
+                if !wired_first {
+                    stream.write_all(b"go\n").ok();
+                }
                 hook = Some(stream);
                 reported = true;
                 report(folder, &format!("pid {pid}"));

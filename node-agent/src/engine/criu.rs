@@ -64,6 +64,99 @@ pub(super) fn stopped_tasks(images: &Path) -> std::io::Result<Vec<i32>> {
     Ok(stopped)
 }
 
+/// The node's own CRIU options, which runc passes on.
+const NODE_OPTIONS: &str = "/etc/criu/runc.conf";
+
+/// What the node's own file says; a node without one says nothing.
+pub(super) fn node_options() -> String {
+    std::fs::read_to_string(NODE_OPTIONS).unwrap_or_default()
+}
+
+/// What CRIU is told in a configuration file, on both ends. `theirs` is the node's own file, if it has one.
+///
+/// CRIU locks the network with processes of iptables, which takes longer than all of its other work on a small
+/// container. The lock is for established connections, and those are refused unless the node's own file says otherwise.
+pub(super) fn options(theirs: &str) -> String {
+    let locked = ["tcp-established", "tcp-close", "network-lock"].iter().any(|option| theirs.contains(option));
+    if locked { String::new() } else { "network-lock skip\n".to_owned() }
+}
+
+/// What CRIU learns about the kernel, it keeps here until the next boot.
+const KERNEL_CACHE: &str = "/run/criu.kdat";
+
+/// Lets CRIU learn about the kernel before a container is frozen for it. It learns the rest in time where this fails.
+pub(super) async fn warm() {
+    if !Path::new(KERNEL_CACHE).exists() {
+        drop(crate::tools::ask("criu", &["check"]).await);
+    }
+}
+
+/// Marks images that were dumped without cgroups; nothing that CRIU writes shows it.
+const WITHOUT_CGROUPS: &str = "fogshift-without-cgroups.img";
+
+pub(super) fn mark_without_cgroups(images: &Path) -> std::io::Result<()> {
+    std::fs::write(images.join(WITHOUT_CGROUPS), "")
+}
+
+/// Whether the images say which cgroups the tasks were in.
+pub(super) fn has_cgroups(images: &Path) -> bool {
+    !images.join(WITHOUT_CGROUPS).exists()
+}
+
+/// Whether the images hold a network namespace. Without, Docker's new one stays as Docker makes it.
+pub(super) fn has_network(images: &Path) -> std::io::Result<bool> {
+    let mut names = std::fs::read_dir(images)?.flatten().map(|entry| entry.file_name());
+    Ok(names.any(|name| name.to_string_lossy().starts_with("netdev-")))
+}
+
+/// Whether a socket can only be restored when the network is wired: one that is bound to an address or a device, or
+/// that is connected. What is not understood counts as one.
+pub(super) fn needs_wiring(images: &Path) -> std::io::Result<bool> {
+    match std::fs::read(images.join("files.img")) {
+        Ok(image) => Ok(wiring(&image).unwrap_or(true)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn wiring(image: &[u8]) -> Option<bool> {
+    let mut rest = image.split_at_checked(8)?.1;
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (entry, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        rest = behind;
+        for (number, value) in all_fields(entry)? {
+            match (number, value) {
+                // An inet socket.
+                (4, Field::Bytes(socket)) if !is_plain_listener(socket)? => return Some(true),
+                // A packet socket, a tun device.
+                (6 | 11, _) => return Some(true),
+                _ => {}
+            }
+        }
+    }
+    rest.is_empty().then_some(false)
+}
+
+/// Not connected, and bound to every address of every device.
+fn is_plain_listener(socket: &[u8]) -> Option<bool> {
+    for (number, value) in all_fields(socket)? {
+        let plain = match (number, value) {
+            // dst_port, and the words of both addresses.
+            (8 | 11 | 12, Field::Number(value)) => value == 0,
+            (11 | 12, Field::Bytes(packed)) => packed.iter().all(|byte| *byte == 0),
+            // opts.so_bound_dev
+            (14, Field::Bytes(options)) => field(options, 15).is_none(),
+            // ifname
+            (17, _) => false,
+            _ => true,
+        };
+        if !plain {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
 /// CRIU's number for a stopped task.
 const STOPPED: u64 = 3;
 
@@ -87,7 +180,13 @@ enum Field<'a> {
 }
 
 /// Looks a field up in a protobuf message.
-fn field(mut message: &[u8], wanted: u64) -> Option<Field<'_>> {
+fn field(message: &[u8], wanted: u64) -> Option<Field<'_>> {
+    all_fields(message)?.into_iter().find(|(number, _)| *number == wanted).map(|(_, value)| value)
+}
+
+/// All fields of a protobuf message; `None` when it is none.
+fn all_fields(mut message: &[u8]) -> Option<Vec<(u64, Field<'_>)>> {
+    let mut fields = Vec::new();
     while !message.is_empty() {
         let tag = varint(&mut message)?;
         let value = match tag & 7 {
@@ -100,11 +199,9 @@ fn field(mut message: &[u8], wanted: u64) -> Option<Field<'_>> {
             5 => Field::Bytes(take(&mut message, 4)?),
             _ => return None,
         };
-        if tag >> 3 == wanted {
-            return Some(value);
-        }
+        fields.push((tag >> 3, value));
     }
-    None
+    Some(fields)
 }
 
 fn varint(message: &mut &[u8]) -> Option<u64> {
@@ -148,6 +245,34 @@ mod tests {
         assert_eq!(stopped_tasks(folder.path()).expect("read"), [7]);
     }
 
+    /// files.img with one file: its kind's field and that field's content.
+    fn files(kind: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).expect("short");
+        let entry = [&[8, kind, 16, 1, kind << 3 | 2, length], content].concat();
+        let entry_length = u32::try_from(entry.len()).expect("short").to_le_bytes();
+        [&[0; 8][..], &entry_length, &entry].concat()
+    }
+
+    #[test]
+    fn only_a_plain_listener_can_be_restored_before_the_network_is_wired() {
+        // src_port 80, dst_port 0, src_addr 0, opts {}
+        assert_eq!(wiring(&files(4, &[56, 80, 64, 0, 88, 0, 114, 0])), Some(false));
+        assert_eq!(wiring(&files(4, &[56, 80, 64, 0, 88, 127])), Some(true), "an address");
+        assert_eq!(wiring(&files(4, &[56, 80, 64, 9, 88, 0])), Some(true), "connected");
+        assert_eq!(wiring(&files(4, &[56, 80, 114, 3, 122, 1, b'x'])), Some(true), "a device");
+        assert_eq!(wiring(&files(6, &[])), Some(true), "a packet socket");
+        assert_eq!(wiring(&files(3, &[8, 1])), Some(false), "an ordinary file");
+        assert_eq!(wiring(&[0; 11]), None);
+        assert_eq!(wiring(&[&files(3, &[])[..], &[200, 0, 0, 0, 1]].concat()), None);
+    }
+
+    #[test]
+    fn the_network_is_locked_only_where_the_node_wants_it() {
+        assert_eq!(options("# nothing\n"), "network-lock skip\n");
+        assert_eq!(options("tcp-established\n"), "");
+        assert_eq!(options("network-lock nftables\n"), "");
+    }
+
     #[test]
     fn known_errors_have_a_meaning() {
         let line =
@@ -175,6 +300,7 @@ mod tests {
         #[test]
         fn no_image_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             task_state(&bytes);
+            wiring(&bytes);
         }
     }
 }

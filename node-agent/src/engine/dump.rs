@@ -15,12 +15,78 @@ use super::failure::Cause;
 use super::images::Folder;
 use super::{blocking, criu, tasks};
 use crate::journal::ProcessIdentity;
+use crate::tools;
 
 /// Where Docker's containerd shims keep runc's state, one folder a runtime.
 const DOCKER_RUN: &str = "/run/docker";
 
+/// The first runc that can leave cgroups out of the images.
+const IGNORES_CGROUPS: [u32; 3] = [1, 2, 0];
+
 /// A dump that takes longer than this is stuck.
 pub(super) const LONGEST: Duration = Duration::from_secs(600);
+
+/// Whose the network namespace's content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Network {
+    /// All of it is Docker's making, and Docker makes it anew: it is not dumped.
+    Dockers,
+    /// The container may have changed it.
+    Containers,
+}
+
+impl Network {
+    /// Only with this capability can a container change it.
+    pub(super) fn of(inspect: &Value) -> Network {
+        let added = inspect.pointer("/HostConfig/CapAdd").and_then(Value::as_array).into_iter().flatten();
+        let mut added = added.filter_map(Value::as_str).map(|name| name.trim_start_matches("CAP_"));
+        if added.any(|name| matches!(name, "NET_ADMIN" | "SYS_ADMIN" | "ALL")) {
+            Network::Containers
+        } else {
+            Network::Dockers
+        }
+    }
+}
+
+/// Everything a dump needs to know, found out while the container still runs.
+pub(super) struct Plan {
+    container: String,
+    folder: Folder,
+    root: PathBuf,
+    options: PathBuf,
+    network: Network,
+    without_cgroups: bool,
+}
+
+impl Plan {
+    /// Looks runc's state up and writes CRIU's options.
+    pub(super) async fn make(container: &str, inspect: &Value, folder: &Folder) -> Result<Plan, Cause> {
+        let options = folder.work().join("dump.conf");
+        let prepared = blocking({
+            let (container, options) = (container.to_owned(), options.clone());
+            move || {
+                std::fs::write(options, criu::options(&criu::node_options()))?;
+                Ok::<_, std::io::Error>(runc_root(Path::new(DOCKER_RUN), &container))
+            }
+        });
+        let (prepared, runc, ()) = tokio::join!(prepared, tools::runc_version(), criu::warm());
+        let root = prepared?.map_err(|error| Cause::node("The dump could not be prepared", &error))?;
+        let root = root.ok_or_else(|| {
+            Cause::new(
+                FailureKind::Runtime,
+                format!("runc's state of container {container} is not below {DOCKER_RUN}; is it run by runc?"),
+            )
+        })?;
+        Ok(Plan {
+            container: container.to_owned(),
+            folder: folder.clone(),
+            root,
+            options,
+            network: Network::of(inspect),
+            without_cgroups: runc.is_some_and(|version| version.at_least(IGNORES_CGROUPS)),
+        })
+    }
+}
 
 /// A running `runc checkpoint`.
 pub(super) struct Dump {
@@ -31,27 +97,28 @@ pub(super) struct Dump {
 
 impl Dump {
     /// Starts to dump a frozen container; it stays frozen.
-    pub(super) async fn start(container: &str, folder: &Folder) -> Result<Dump, Cause> {
-        let root = blocking({
-            let container = container.to_owned();
-            move || runc_root(Path::new(DOCKER_RUN), &container)
-        });
-        let root = root.await?.ok_or_else(|| {
-            Cause::new(
-                FailureKind::Runtime,
-                format!("runc's state of container {container} is not below {DOCKER_RUN}; is it run by runc?"),
-            )
-        })?;
+    pub(super) fn start(plan: &Plan) -> Result<Dump, Cause> {
+        if plan.without_cgroups {
+            let marked = criu::mark_without_cgroups(&plan.folder.images());
+            marked.map_err(|error| Cause::node("The images could not be marked", &error))?;
+        }
+        let empty = (plan.network == Network::Dockers).then_some(["--empty-ns", "network"]);
+        // Docker makes the cgroup at the destination, with its limits; the restored tasks are born in it.
+        let cgroups = plan.without_cgroups.then_some(["--manage-cgroups-mode", "ignore"]);
         let child = tokio::process::Command::new("runc")
             .arg("--root")
-            .arg(root)
+            .arg(&plan.root)
             .arg("--log")
-            .arg(log_file(folder))
-            .args(["--log-format", "json", "checkpoint", "--leave-running", "--file-locks", "--image-path"])
-            .arg(folder.images())
+            .arg(log_file(&plan.folder))
+            .args(["--log-format", "json", "checkpoint", "--leave-running", "--file-locks"])
+            .args(empty.into_iter().chain(cgroups).flatten())
+            .arg("--image-path")
+            .arg(plan.folder.images())
             .arg("--work-path")
-            .arg(folder.work())
-            .arg(container)
+            .arg(plan.folder.work())
+            .arg(&plan.container)
+            // runc has no flag for everything and reads no file of ours; CRIU itself does.
+            .env("CRIU_CONFIG_FILE", &plan.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -59,7 +126,7 @@ impl Dump {
             .spawn()
             .map_err(|error| Cause::node("runc could not be started; is it installed", &error))?;
         let identity = child.id().and_then(|pid| tasks::identify(i32::try_from(pid).ok()?));
-        Ok(Dump { child, folder: folder.clone(), identity })
+        Ok(Dump { child, folder: plan.folder.clone(), identity })
     }
 
     /// Waits for its end; what CRIU says comes with the failure.
@@ -117,6 +184,15 @@ fn runc_errors(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_capable_container_has_a_network_of_its_own() {
+        let of = |added: Value| Network::of(&serde_json::json!({"HostConfig": {"CapAdd": added}}));
+        assert_eq!(of(Value::Null), Network::Dockers);
+        assert_eq!(of(serde_json::json!(["CAP_CHOWN"])), Network::Dockers);
+        assert_eq!(of(serde_json::json!(["CAP_NET_ADMIN"])), Network::Containers);
+        assert_eq!(of(serde_json::json!(["ALL"])), Network::Containers);
+    }
 
     #[test]
     fn the_root_is_where_the_state_is() {

@@ -21,6 +21,7 @@ mod discard;
 mod dump;
 mod failure;
 mod fence;
+mod freeze;
 mod images;
 mod inspect;
 mod lanes;

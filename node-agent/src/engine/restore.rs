@@ -1,7 +1,8 @@
 //! Destination: Docker starts the container, fog-runc turns that into a restore, and CRIU leaves every task stopped.
 //!
 //! `docker start` is issued as soon as the container's log is in place, while the workload still runs at the source:
-//! Docker's own preparations then cost no downtime. fog-runc asks over the agent's socket what to do and waits; the
+//! Docker's own preparations then cost no downtime. Docker answers no question about a container that it starts, so a
+//! large one is started only when the rest of its stream is a matter of moments ([`SOON`]). fog-runc asks over the agent's socket what to do and waits; the
 //! [`Verdict`] is given when every byte was verified, or when the stream broke.
 
 use std::collections::HashMap;
@@ -25,15 +26,23 @@ use crate::transfer::{Arrival, Received};
 /// The source connects right after the reservation; when it does not, it will not come any more.
 const CONNECT: Duration = Duration::from_secs(120);
 
+/// Docker may be kept from answering for this long; its preparations take about a tenth of a second.
+const SOON: Duration = Duration::from_millis(300);
+
+/// So long a stream is watched before its own rate counts.
+const MEASURED: Duration = Duration::from_millis(50);
+
+/// Progress is told so often.
+const TELLING: Duration = Duration::from_millis(200);
+
+/// Bytes a second of a link that nothing is known of yet.
+const UNKNOWN_RATE: f64 = 25e6;
+
 /// From the verdict until Docker says that the container is up.
 const LONGEST_RESTORE: Duration = Duration::from_secs(600);
 
 /// From "do not restore" until Docker has given up.
 const LONGEST_RETREAT: Duration = Duration::from_secs(60);
-
-/// What CRIU reads besides runc's own options. The container's annotation `org.criu.config` names such a file, and
-/// runc's default one counts no longer then; so it is repeated.
-const CRIU_DEFAULTS: &str = "/etc/criu/runc.conf";
 
 /// What fog-runc is to do with a container whose first process it was asked to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,6 +56,14 @@ pub(super) enum Verdict {
         work: PathBuf,
         /// CRIU's configuration file.
         criu_config: PathBuf,
+        /// Options that runc has no flag for.
+        criu_options: PathBuf,
+        /// The images hold a network namespace.
+        network: bool,
+        /// The images say which cgroups the tasks were in.
+        cgroups: bool,
+        /// Nothing may be restored before Docker has wired the network.
+        wired_first: bool,
         /// JSON lines of the container's log to say before.
         tail: Option<PathBuf>,
     },
@@ -95,6 +112,7 @@ pub(super) async fn restore(
     let epoch = command.epoch;
     inner.note(command, Role::Destination, move |record| record.begun.push((Step::Restore, epoch))).await?;
 
+    criu::warm().await;
     let folder = Folder::of(inner, command.migration);
     history(inner, &container, &folder, &mut arrival, cancel).await?;
     let verdict = inner.restores.begin(&container);
@@ -156,6 +174,11 @@ async fn under_verdict(
     cancel: &CancellationToken,
     reporter: &Reporter,
 ) -> Result<(Received, f64), Cause> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Cause::cancelled()),
+        near = nearly_there(inner, command, arrival, reporter) => near?,
+    }
     // A task of its own: Docker must always hear the end of its request.
     let mut start = tokio::spawn({
         let (docker, container) = (inner.docker.clone(), container.to_owned());
@@ -195,6 +218,43 @@ async fn under_verdict(
     Ok((received, ms_since(began)))
 }
 
+/// Waits until the rest of the stream will be here soon.
+async fn nearly_there(
+    inner: &Inner,
+    command: &Command,
+    arrival: &mut watch::Receiver<Arrival>,
+    reporter: &Reporter,
+) -> Result<(), Cause> {
+    let learned = inner.arrivals.rate(command.migration).unwrap_or(UNKNOWN_RATE);
+    let (mut first, mut told) = (None, Instant::now());
+    loop {
+        match &*arrival.borrow_and_update() {
+            Arrival::Complete(_) => return Ok(()),
+            Arrival::Broken(reason) => return Err(broken(reason)),
+            Arrival::Streaming { announced: None, .. } => return Ok(()),
+            Arrival::Streaming { bytes, announced: Some(announced) } => {
+                let began = first.get_or_insert_with(Instant::now).elapsed();
+                let rate = if began > MEASURED { *bytes as f64 / began.as_secs_f64() } else { learned };
+                if announced.saturating_sub(*bytes) as f64 <= rate * SOON.as_secs_f64() {
+                    return Ok(());
+                }
+                if *bytes == 0 {
+                    // The dump takes its own time.
+                    first = None;
+                }
+                if told.elapsed() > TELLING {
+                    told = Instant::now();
+                    reporter.tell(Stage::Verify, *bytes, Some(*announced));
+                }
+            }
+            Arrival::Awaited | Arrival::Connected => {}
+        }
+        if arrival.changed().await.is_err() {
+            return Err(Cause::cancelled());
+        }
+    }
+}
+
 /// Waits until every byte is there.
 async fn complete(arrival: &mut watch::Receiver<Arrival>, reporter: &Reporter) -> Result<Received, Cause> {
     let mut told = Instant::now();
@@ -202,7 +262,7 @@ async fn complete(arrival: &mut watch::Receiver<Arrival>, reporter: &Reporter) -
         match &*arrival.borrow_and_update() {
             Arrival::Complete(received) => return Ok(*received),
             Arrival::Broken(reason) => return Err(broken(reason)),
-            Arrival::Streaming { bytes, announced } if told.elapsed() > Duration::from_millis(200) => {
+            Arrival::Streaming { bytes, announced } if told.elapsed() > TELLING => {
                 told = Instant::now();
                 reporter.tell(Stage::Verify, *bytes, *announced);
             }
@@ -217,18 +277,33 @@ async fn complete(arrival: &mut watch::Receiver<Arrival>, reporter: &Reporter) -
 /// Makes everything ready that fog-runc needs, and remembers which tasks must stay stopped.
 async fn ready(inner: &Arc<Inner>, command: &Command, container: &str, folder: &Folder) -> Result<Verdict, Cause> {
     let criu_config = restore_folder(inner, container).join("criu.conf");
-    let (images, work, place) = (folder.images(), folder.work(), criu_config.clone());
+    let criu_options = criu_config.with_file_name("restore.conf");
+    let (images, place, further) = (folder.images(), criu_config.clone(), criu_options.clone());
     let prepared = blocking(move || {
-        let mut options = std::fs::read_to_string(CRIU_DEFAULTS).unwrap_or_default();
-        options.push_str("\nleave-stopped\n");
-        std::fs::write(place, options)?;
-        criu::stopped_tasks(&images)
+        // The annotation `org.criu.config` names this file, and runc's default one counts no longer then; so it is
+        // repeated.
+        let theirs = criu::node_options();
+        std::fs::write(place, format!("{theirs}\nleave-stopped\n"))?;
+        std::fs::write(further, criu::options(&theirs))?;
+        let network = criu::has_network(&images)?;
+        Ok((criu::stopped_tasks(&images)?, network, network || criu::needs_wiring(&images)?))
     });
-    let stopped = prepared.await?.map_err(|error| Cause::node("The restore could not be prepared", &error))?;
+    let (stopped, network, wired_first) =
+        prepared.await?.map_err(|error: std::io::Error| Cause::node("The restore could not be prepared", &error))?;
     if !stopped.is_empty() {
         inner.note(command, Role::Destination, move |record| record.stopped_tasks = stopped).await?;
     }
-    Ok(Verdict::Restore { images: folder.images(), work, criu_config, tail: console::received_tail(folder.path()) })
+    let (images, tail) = (folder.images(), console::received_tail(folder.path()));
+    Ok(Verdict::Restore {
+        cgroups: criu::has_cgroups(&images),
+        images,
+        work: folder.work(),
+        criu_config,
+        criu_options,
+        network,
+        wired_first,
+        tail,
+    })
 }
 
 /// Docker's start came to an end that is not a restored container.

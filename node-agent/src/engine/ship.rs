@@ -14,8 +14,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::console::{self, Console};
-use super::dump::Dump;
+use super::dump::{Dump, Plan};
 use super::failure::{Cause, StepResult};
+use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
 use super::{Inner, Reporter, blocking, ms_since};
@@ -38,7 +39,7 @@ pub(super) async fn ship(
 ) -> StepResult {
     let ticket = TicketKey::decode(ticket)
         .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
-    let (inspect, _) = movable(inner, &command.workload).await?;
+    let (inspect, memory_bytes) = movable(inner, &command.workload).await?;
     let container = id_of(&inspect)?;
     let policy = specification::restart_policy(&inspect);
     let (id, saved, epoch) = (container.clone(), policy.clone(), command.epoch);
@@ -53,7 +54,7 @@ pub(super) async fn ship(
     folder.create().await?;
 
     let log = Console::of(&inspect);
-    let prepare = prepare(command, destination, ticket, log.clone());
+    let prepare = prepare(command, destination, ticket, log.clone(), memory_bytes);
     let (mut outgoing, console) = or_cancelled(cancel, prepare).await?;
     if !specification::never_restarts(&policy) {
         // Otherwise Docker would start the container anew when its frozen process is killed.
@@ -61,6 +62,7 @@ pub(super) async fn ship(
         let set = inner.docker.set_restart_policy(&container, &never).await;
         set.map_err(Cause::docker("suspend the restart policy"))?;
     }
+    let plan = Plan::make(&container, &inspect, &folder).await?;
     inner.note(command, Role::Source, |record| record.froze = true).await?;
     if cancel.is_cancelled() {
         return Err(Cause::cancelled());
@@ -68,27 +70,19 @@ pub(super) async fn ship(
 
     let mut stages = BTreeMap::new();
     let frozen = Instant::now();
-    inner.docker.pause(&container).await.map_err(Cause::docker("freeze the container"))?;
+    let pausing = Pausing::begin(&inner.docker, &container, init_of(&inspect)).await;
     stages.insert(Stage::Freeze, ms_since(frozen));
     reporter.tell(Stage::Dump, 0, None);
 
     let dumping = Instant::now();
-    dump(inner, command, &inspect, &folder, &mut outgoing).await?;
+    let tail = tail(console, log, init_of(&inspect), container.clone());
+    let dump = dump(inner, command, &inspect, &plan, &mut outgoing);
+    // All three come to their end, whatever becomes of the others: a pause on its way must not land after a thaw.
+    let (dumped, tail, paused) = tokio::join!(dump, tail, pausing.end());
+    paused.map_err(Cause::docker("freeze the container"))?;
+    dumped?;
+    let tail = tail?;
     stages.insert(Stage::Dump, ms_since(dumping));
-    let tail = match (console, log, init_of(&inspect)) {
-        (Some(console), Some(log), Some(init)) => Some(
-            blocking({
-                let container = container.clone();
-                move || {
-                    console::wait_until_read(init, &container, &log);
-                    console.tail()
-                }
-            })
-            .await?
-            .map_err(|error| Cause::node("The container's log could not be read", &error))?,
-        ),
-        _ => None,
-    };
 
     let shipping = Instant::now();
     let (before, files) = (outgoing.content_bytes(), list(&folder).await?);
@@ -116,12 +110,13 @@ async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = 
     }
 }
 
-/// Connects and sends the log so far.
+/// Connects, sends the log so far and says how much will come.
 async fn prepare(
     command: &Command,
     destination: &Peer,
     ticket: TicketKey,
     log: Option<PathBuf>,
+    memory_bytes: u64,
 ) -> Result<(Outgoing, Option<Console>), Cause> {
     let prepared = async {
         let mut outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await?;
@@ -129,10 +124,27 @@ async fn prepare(
             Some(log) => Some(Console::send_history(&log, &mut outgoing).await?),
             None => None,
         };
+        // An estimate: what is in memory now. The dump's own size follows.
+        outgoing.announce(memory_bytes).await?;
         outgoing.end_history().await?;
         Ok((outgoing, console))
     };
     prepared.await.map_err(Cause::transfer(&destination.node))
+}
+
+/// What the container logged after its history was sent. It is frozen: nothing follows.
+async fn tail(
+    console: Option<Console>,
+    log: Option<PathBuf>,
+    init: Option<i32>,
+    container: String,
+) -> Result<Option<Vec<u8>>, Cause> {
+    let (Some(console), Some(log), Some(init)) = (console, log, init) else { return Ok(None) };
+    let read = blocking(move || {
+        console::wait_until_read(init, &container, &log);
+        console.tail()
+    });
+    read.await?.map(Some).map_err(|error| Cause::node("The container's log could not be read", &error))
 }
 
 /// Dumps the frozen container. Meanwhile the stream is kept alive, and Docker is asked whether a file was changed
@@ -141,11 +153,11 @@ async fn dump(
     inner: &Arc<Inner>,
     command: &Command,
     inspect: &Value,
-    folder: &Folder,
+    plan: &Plan,
     outgoing: &mut Outgoing,
 ) -> Result<(), Cause> {
     let container = &id_of(inspect)?;
-    let mut dump = Dump::start(container, folder).await?;
+    let mut dump = Dump::start(plan)?;
     let identity = dump.identity;
     let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
     let changed = inner.docker.changed_files(container);
@@ -176,6 +188,11 @@ async fn dump(
         return Err(Cause::transfer("the destination")(error));
     }
     let changed = changed.map_err(Cause::docker("list the changed files"))?;
+    if obstacles::changed_files(inspect, &changed).is_none() {
+        return Ok(());
+    }
+    // CRIU makes folders of its own in the container's /tmp and removes them; now that it is done, they are gone.
+    let changed = inner.docker.changed_files(container).await.map_err(Cause::docker("list the changed files"))?;
     match obstacles::changed_files(inspect, &changed) {
         Some(obstacle) => Err(Cause::refused(format!("{} cannot be moved. {obstacle}", command.workload))),
         None => Ok(()),

@@ -98,6 +98,12 @@ impl Arrivals {
         self.slot(migration).map(|slot| slot.arrival.subscribe())
     }
 
+    /// Bytes a second from that source in earlier transfers.
+    pub fn rate(&self, migration: Uuid) -> Option<f64> {
+        let slot = self.slot(migration)?;
+        self.bandwidth.snapshot().get(&slot.peer).map(|mbps| mbps * 1e6 / 8.0)
+    }
+
     /// Expects it no longer; a connection is cut.
     pub fn forget(&self, migration: Uuid) {
         if let Some(slot) = self.lock().remove(&migration) {

@@ -23,6 +23,9 @@ use crate::journal::create_private_folder;
 /// CRIU writes a handful of files a task; this is far above any container that fits on a node.
 const MOST_FILES: u32 = 200_000;
 
+/// One read of the socket brings many small frames.
+const READ_AHEAD: usize = 256 << 10;
+
 /// Takes one connection from the first byte to the last.
 pub(super) async fn serve(
     arrivals: &Arrivals,
@@ -43,6 +46,7 @@ pub(super) async fn serve(
     }
     slot.arrival.send_replace(Arrival::Connected);
     let (reader, writer) = stream.into_split();
+    let reader = tokio::io::BufReader::with_capacity(READ_AHEAD, reader);
     let mut reader = FrameReader::new(reader, session.seal(End::Source));
     let mut writer = FrameWriter::new(writer, session.seal(End::Destination));
 

@@ -10,6 +10,9 @@ use super::seal::{Seal, TAG};
 use super::wire::{Frame, LARGEST_BODY};
 use super::{IDLE, TransferError};
 
+/// Frames of small files are gathered up to this size; CRIU writes some forty of a few hundred bytes.
+const GATHERED: usize = 64 << 10;
+
 /// Writes frames.
 pub(super) struct FrameWriter<W> {
     stream: W,
@@ -25,19 +28,23 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         FrameWriter { stream, seal, buffer: Vec::new(), body: Vec::new(), sent: 0 }
     }
 
-    /// Seals one frame and writes it out.
+    /// Seals one frame and writes it out; inside of files, when enough has come together.
     pub(super) async fn write(&mut self, frame: &Frame<'_>) -> Result<(), TransferError> {
         self.body.clear();
+        let more_follows = matches!(frame, Frame::File { .. } | Frame::Data(_) | Frame::EndOfFile);
         frame.encode(&mut self.body);
         let length = u32::try_from(self.body.len()).ok().filter(|_| self.body.len() <= LARGEST_BODY);
         let length = length.ok_or(TransferError::Damaged("a frame that is too long"))?;
-        self.buffer.clear();
         self.buffer.extend(length.to_be_bytes());
         self.buffer.extend(&self.body);
         self.buffer.extend(self.seal.tag(&self.body).as_bytes());
-        write_all(&mut self.stream, &self.buffer, IDLE).await?;
+        if more_follows && self.buffer.len() < GATHERED {
+            return Ok(());
+        }
+        let written = write_all(&mut self.stream, &self.buffer, IDLE).await;
         self.sent += self.buffer.len() as u64;
-        Ok(())
+        self.buffer.clear();
+        written
     }
 
     pub(super) async fn shutdown(&mut self) {

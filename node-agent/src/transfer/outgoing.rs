@@ -19,6 +19,9 @@ use super::{CHUNK, IDLE, TransferError};
 /// What the kernel still holds back for a slow link when we are done; a dead one ends earlier, by TCP's user timeout.
 const LAST_WORD: Duration = Duration::from_secs(120);
 
+/// A file of this size is read at once; images lie on tmpfs.
+const SMALL: u64 = 64 << 10;
+
 /// A connection that both ends have proven to be the right one.
 pub struct Outgoing {
     reader: FrameReader<OwnedReadHalf>,
@@ -82,8 +85,15 @@ impl Outgoing {
         path: &Path,
         sent: impl FnMut(u64),
     ) -> Result<(), TransferError> {
-        let file = tokio::fs::File::open(path).await.map_err(|error| unreadable(name, &error))?;
-        self.send(kind, name, file, sent).await
+        let opened = std::fs::File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, mut file) = opened.map_err(|error| unreadable(name, &error))?;
+        if metadata.is_file() && metadata.len() <= SMALL {
+            // Reading it here costs less than another thread would.
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut file, &mut content).map_err(|error| unreadable(name, &error))?;
+            return self.send(kind, name, content.as_slice(), sent).await;
+        }
+        self.send(kind, name, tokio::fs::File::from_std(file), sent).await
     }
 
     /// Sends content from anywhere as a file.
