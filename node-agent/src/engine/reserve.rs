@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::failure::{Cause, StepResult};
 use super::images::{self, Folder};
 use super::inspect::id_of;
-use super::{Inner, blocking};
+use super::{Inner, blocking, files_in, volumes};
 use crate::journal::create_private_folder;
 use crate::runtime::{port_is_free, specification};
 use crate::transfer::TicketKey;
@@ -36,6 +36,7 @@ pub(super) async fn reserve(
         })
         .await?;
 
+    volumes::create(inner, command, &specification.inspect).await?;
     let mut body = specification::create_body(&specification.inspect, &image);
     mark(&mut body, command);
     let created = inner.docker.create(&specification.name, &body).await;
@@ -53,6 +54,9 @@ pub(super) async fn reserve(
     let folder = Folder::of(inner, command.migration);
     folder.create().await?;
     inner.arrivals.expect(command.migration, ticket, folder.path(), source);
+    let here = inner.docker.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;
+    let folders = here.as_ref().map(volumes::folders).unwrap_or_default();
+    inner.files.begin(inner, command.migration, &container, folders);
     Ok(Report { container: Some(container), ..Report::default() })
 }
 
@@ -105,6 +109,9 @@ async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result
     }
     let memory_bytes = inspect.get(specification::MEMORY).and_then(Value::as_u64).unwrap_or_default();
     found.extend(images::room(inner, memory_bytes, 2).err());
+    let file_bytes = inspect.get(volumes::BYTES).and_then(Value::as_u64).unwrap_or_default();
+    found.extend(files_in::room(inner, file_bytes).await?);
+    found.extend(volumes::obstacles(inner, inspect).await?);
     match image {
         Some(image) if found.is_empty() => Ok(image),
         _ => Err(Cause::refused(format!("{node} cannot take {name}. {}", found.join(" ")))),

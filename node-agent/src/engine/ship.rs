@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::console::{self, Console};
 use super::dump::Dump;
 use super::failure::{Cause, StepResult};
+use super::files_out::FilesOut;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
-use super::{Inner, Reporter, blocking, ms_since};
-use crate::runtime::{obstacles, specification};
+use super::{Inner, Reporter, blocking, ms_since, volumes};
+use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
 
 /// A silent stream counts as broken after `transfer::IDLE`; this is well below.
@@ -42,18 +43,22 @@ pub(super) async fn ship(
     let container = id_of(&inspect)?;
     let policy = specification::restart_policy(&inspect);
     let (id, saved, epoch) = (container.clone(), policy.clone(), command.epoch);
+    let moving = volumes::moving_names(&inspect);
     inner
         .note(command, Role::Source, move |record| {
             record.begun.push((Step::Ship, epoch));
             record.container = Some(id);
             record.restart_policy = Some(saved);
+            record.volumes = moving;
         })
         .await?;
     let folder = Folder::of(inner, command.migration);
     folder.create().await?;
 
+    let mut files = FilesOut::of(inner, &inspect).await?;
     let log = Console::of(&inspect);
-    let prepare = prepare(command, destination, ticket, log.clone());
+    let syncing = Instant::now();
+    let prepare = prepare(inner, command, destination, ticket, log.clone(), &mut files, reporter);
     let (mut outgoing, console) = or_cancelled(cancel, prepare).await?;
     if !specification::never_restarts(&policy) {
         // Otherwise Docker would start the container anew when its frozen process is killed.
@@ -66,14 +71,14 @@ pub(super) async fn ship(
         return Err(Cause::cancelled());
     }
 
-    let mut stages = BTreeMap::new();
+    let mut stages = BTreeMap::from([(Stage::Sync, ms_since(syncing))]);
     let frozen = Instant::now();
     inner.docker.pause(&container).await.map_err(Cause::docker("freeze the container"))?;
     stages.insert(Stage::Freeze, ms_since(frozen));
     reporter.tell(Stage::Dump, 0, None);
 
     let dumping = Instant::now();
-    dump(inner, command, &inspect, &folder, &mut outgoing).await?;
+    dump(inner, command, &inspect, &folder, &mut outgoing, &mut files, cancel).await?;
     stages.insert(Stage::Dump, ms_since(dumping));
     let tail = match (console, log, init_of(&inspect)) {
         (Some(console), Some(log), Some(init)) => Some(
@@ -116,12 +121,15 @@ async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = 
     }
 }
 
-/// Connects and sends the log so far.
+/// Connects, sends the log so far, and the files as they are while the container runs.
 async fn prepare(
+    inner: &Arc<Inner>,
     command: &Command,
     destination: &Peer,
     ticket: TicketKey,
     log: Option<PathBuf>,
+    files: &mut FilesOut,
+    reporter: &Reporter,
 ) -> Result<(Outgoing, Option<Console>), Cause> {
     let prepared = async {
         let mut outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await?;
@@ -132,54 +140,47 @@ async fn prepare(
         outgoing.end_history().await?;
         Ok((outgoing, console))
     };
-    prepared.await.map_err(Cause::transfer(&destination.node))
+    let (mut outgoing, console) = prepared.await.map_err(Cause::transfer(&destination.node))?;
+    files.while_running(inner, &mut outgoing, &destination.node, reporter).await?;
+    Ok((outgoing, console))
 }
 
-/// Dumps the frozen container. Meanwhile the stream is kept alive, and Docker is asked whether a file was changed
-/// after the container had been looked at.
+/// Dumps the frozen container. Meanwhile the rest of its files is sent, and then the stream is kept alive.
 async fn dump(
     inner: &Arc<Inner>,
     command: &Command,
     inspect: &Value,
     folder: &Folder,
     outgoing: &mut Outgoing,
+    files: &mut FilesOut,
+    cancel: &CancellationToken,
 ) -> Result<(), Cause> {
     let container = &id_of(inspect)?;
     let mut dump = Dump::start(container, folder).await?;
     let identity = dump.identity;
     let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
-    let changed = inner.docker.changed_files(container);
+    let dumped = CancellationToken::new();
     let stay_in_touch = async {
+        or_cancelled(cancel, files.rest(inner, outgoing, "the destination")).await?;
         let mut ticks = tokio::time::interval(ALIVE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            if let Err(error) = outgoing.alive().await {
-                return error;
+            tokio::select! {
+                () = dumped.cancelled() => return Ok(()),
+                _ = ticks.tick() => outgoing.alive().await.map_err(Cause::transfer("the destination"))?,
             }
         }
     };
     // The dump is never cut short, so everything else waits for its end.
     let finish = async {
-        tokio::pin!(stay_in_touch);
-        let finish = dump.finish();
-        tokio::pin!(finish);
-        tokio::select! {
-            dumped = &mut finish => (dumped, None),
-            error = &mut stay_in_touch => (finish.await, Some(error)),
-        }
+        let finished = dump.finish().await;
+        dumped.cancel();
+        finished
     };
-    let ((dumped, broken), noted, changed) = tokio::join!(finish, noted, changed);
-    dumped?;
+    let (finished, noted, sent) = tokio::join!(finish, noted, stay_in_touch);
+    finished?;
     noted?;
-    if let Some(error) = broken {
-        return Err(Cause::transfer("the destination")(error));
-    }
-    let changed = changed.map_err(Cause::docker("list the changed files"))?;
-    match obstacles::changed_files(inspect, &changed) {
-        Some(obstacle) => Err(Cause::refused(format!("{} cannot be moved. {obstacle}", command.workload))),
-        None => Ok(()),
-    }
+    sent
 }
 
 type Files = Vec<(String, PathBuf, u64)>;

@@ -244,9 +244,8 @@ fn dress(root: &Root, path: &Path, metadata: &Metadata, has_mode: bool) -> Resul
     let timed = if has_mode {
         set_time(&itself, metadata.mtime, AtFlags::empty())
     } else {
-        root.parent(path).and_then(|(parent, name)| {
-            set_time(&again(&parent).join(name), metadata.mtime, AtFlags::SYMLINK_NOFOLLOW)
-        })
+        root.parent(path)
+            .and_then(|(parent, name)| set_time(&again(&parent).join(name), metadata.mtime, AtFlags::SYMLINK_NOFOLLOW))
     };
     timed.map_err(FileError::at(path, "given its time"))
 }

@@ -32,10 +32,8 @@ impl Root {
 
     fn resolve(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let inside = ResolveFlags::BENEATH
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS
-            | ResolveFlags::NO_XDEV;
+        let inside =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         loop {
             match openat2(&self.0, path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), inside) {
                 // A rename elsewhere in the system got in between.

@@ -67,8 +67,7 @@ fn walk(root: &Root) -> Result<Vec<Listed>, FileError> {
             }
             Err(error) => return Err(FileError::at(&folder, "looked at")(error)),
         };
-        let is_folder =
-            fstat(&handle).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        let is_folder = fstat(&handle).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
         found.push(Listed { clear: is_folder && is_opaque(&again(&handle)), path: folder.clone() });
         if !is_folder {
             continue;

@@ -201,9 +201,7 @@ impl Tree {
             FileType::RegularFile => {
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
                 let known = match before {
-                    Some(Told::Node { fingerprint, link: None, blocks, .. })
-                        if fingerprint.is_same_file(&now) =>
-                    {
+                    Some(Told::Node { fingerprint, link: None, blocks, .. }) if fingerprint.is_same_file(&now) => {
                         Some(blocks)
                     }
                     _ => None,

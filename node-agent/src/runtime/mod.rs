@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use bollard::ClientVersion;
 use bollard::errors::Error;
-use bollard::models::{ContainerUpdateBody, RestartPolicy};
+use bollard::models::{ChangeType, ContainerUpdateBody, RestartPolicy};
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
+    InspectNetworkOptions, ListContainersOptions, ListContainersOptionsBuilder, RemoveContainerOptions,
+    StartContainerOptions,
 };
 use serde_json::Value;
 
@@ -147,10 +148,44 @@ impl Docker {
         Ok(self.client.update_container(container, body).await?)
     }
 
-    /// The paths that differ from the image.
-    pub async fn changed_files(&self, container: &str) -> Result<Vec<String>, DockerError> {
-        let changes = self.client.container_changes(container).await?;
-        Ok(changes.unwrap_or_default().into_iter().map(|change| change.path).collect())
+    /// The paths that differ from the image, and whether the image's own is gone there.
+    pub async fn changed_files(&self, container: &str) -> Result<Vec<(String, bool)>, DockerError> {
+        let changes = self.client.container_changes(container).await?.unwrap_or_default();
+        Ok(changes.into_iter().map(|change| (change.path, change.kind == ChangeType::_2)).collect())
+    }
+
+    /// The folder below which Docker keeps everything.
+    pub async fn data_dir(&self) -> Result<PathBuf, DockerError> {
+        Ok(self.client.info().await?.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".into()).into())
+    }
+
+    /// `docker volume inspect`; `None` where there is no such volume.
+    pub async fn volume(&self, name: &str) -> Result<Option<Value>, DockerError> {
+        let path = format!("/volumes/{}", raw::escape(name));
+        found(raw::request(&self.socket, "GET", &path, None, ORDINARY).await)
+    }
+
+    /// Creates a volume of the local driver.
+    pub async fn create_volume(&self, name: &str, labels: &Value, options: &Value) -> Result<(), DockerError> {
+        let body = serde_json::json!({"Name": name, "Driver": "local", "Labels": labels, "DriverOpts": options});
+        raw::request(&self.socket, "POST", "/volumes/create", Some(&body), ORDINARY).await.map(drop)
+    }
+
+    /// Removes a volume that no container has. One that is gone is no error.
+    pub async fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
+        let removed = self.client.remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>).await;
+        found(removed.map_err(DockerError::from)).map(drop)
+    }
+
+    /// The containers that have a volume, running or not, by name.
+    pub async fn containers_with_volume(&self, name: &str) -> Result<Vec<String>, DockerError> {
+        let filters = std::collections::HashMap::from([("volume", vec![name])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let containers = self.client.list_containers(Some(options)).await?;
+        let name = |container: bollard::models::ContainerSummary| {
+            container.names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()))
+        };
+        Ok(containers.into_iter().filter_map(name).collect())
     }
 
     /// The id behind an image's name or id.
@@ -161,8 +196,7 @@ impl Docker {
 
     /// Where the json-file driver keeps a container's log. Docker itself says so only after the first start.
     pub async fn log_file(&self, container: &str) -> Result<PathBuf, DockerError> {
-        let root = self.client.info().await?.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".into());
-        Ok(Path::new(&root).join("containers").join(container).join(format!("{container}-json.log")))
+        Ok(self.data_dir().await?.join("containers").join(container).join(format!("{container}-json.log")))
     }
 
     /// Whether there is a network of this name.

@@ -51,6 +51,14 @@ pub(super) enum Frame<'a> {
     Received { files: u32, bytes: u64 },
     /// The destination does not want it.
     Rejected(&'a str),
+    /// A change to a tree of files, in the words of [`crate::files::Change`].
+    Change(&'a [u8]),
+    /// Content of the file that the last change named.
+    Block { offset: u64, content: &'a [u8] },
+    /// Say when all changes so far are made.
+    Ask,
+    /// They are.
+    Reached,
 }
 
 impl<'a> Frame<'a> {
@@ -85,6 +93,17 @@ impl<'a> Frame<'a> {
                 body.push(9);
                 body.extend(reason.as_bytes());
             }
+            Frame::Change(change) => {
+                body.push(10);
+                body.extend(change);
+            }
+            Frame::Block { offset, content } => {
+                body.push(11);
+                body.extend(offset.to_be_bytes());
+                body.extend(content);
+            }
+            Frame::Ask => body.push(12),
+            Frame::Reached => body.push(13),
         }
     }
 
@@ -122,6 +141,13 @@ impl<'a> Frame<'a> {
                 let reason = std::str::from_utf8(rest).map_err(|_| TransferError::Damaged("a reason"))?;
                 return Ok(Frame::Rejected(reason));
             }
+            10 => return Ok(Frame::Change(rest)),
+            11 => {
+                let (offset, content) = rest.split_first_chunk::<8>().ok_or(TransferError::Damaged("a block"))?;
+                return Ok(Frame::Block { offset: u64::from_be_bytes(*offset), content });
+            }
+            12 => Frame::Ask,
+            13 => Frame::Reached,
             3 => Frame::EndOfFile,
             4 => Frame::EndOfHistory,
             5 => Frame::Alive,
@@ -169,6 +195,7 @@ mod tests {
                 Frame::File { kind: Kind::Image, name: &name }, Frame::Data(&content), Frame::EndOfFile,
                 Frame::EndOfHistory, Frame::Alive, Frame::Announce { bytes }, Frame::Finish { files, bytes },
                 Frame::Received { files, bytes }, Frame::Rejected(&reason),
+                Frame::Change(&content), Frame::Block { offset: bytes, content: &content }, Frame::Ask, Frame::Reached,
             ] {
                 let body = body(&frame);
                 prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);
