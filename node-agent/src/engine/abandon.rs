@@ -22,6 +22,8 @@ pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult
     }
     inner.arrivals.forget(command.migration);
     inner.files.end(command.migration).await;
+    // Up to its end the stream may have brought the image, and the container was created.
+    let record = inner.record(command.migration).or(record);
     let container = match &record {
         Some(record) if record.container.is_some() => record.container.clone(),
         Some(record) if record.has_begun(Step::Reserve) => unnoted(inner, command).await?,

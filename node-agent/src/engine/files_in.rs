@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use fog_api::agent::{Command, Specification};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::failure::Cause;
 use super::volumes::LAYER;
-use super::{Inner, lock};
+use super::{Inner, image, lock};
 use crate::files::{Applier, Change, FileError, Piece, Root};
 use crate::transfer::{Delivered, Delivery};
 
@@ -23,9 +24,9 @@ const WAITING: usize = 64;
 /// One migration's trees.
 #[derive(Debug)]
 struct Places {
-    container: String,
+    container: watch::Sender<Option<String>>,
     layer: watch::Sender<Option<Arc<Root>>>,
-    volumes: HashMap<String, PathBuf>,
+    volumes: OnceLock<HashMap<String, PathBuf>>,
     cancel: CancellationToken,
     ended: watch::Sender<bool>,
 }
@@ -35,33 +36,64 @@ struct Places {
 pub(super) struct FilesIn(Mutex<HashMap<Uuid, Arc<Places>>>);
 
 impl FilesIn {
-    /// Takes what an expected stream brings. `volumes`: the folder of each, by the place where it is mounted.
-    pub(super) fn begin(&self, inner: &Inner, migration: Uuid, container: &str, volumes: HashMap<String, PathBuf>) {
+    /// Takes what an expected stream brings.
+    pub(super) fn begin(
+        &self,
+        inner: &Arc<Inner>,
+        command: &Command,
+        specification: &Specification,
+        wants_image: bool,
+    ) {
         let (pieces, receiver) = mpsc::channel(WAITING);
         let fault = Arc::new(OnceLock::new());
         let places = Arc::new(Places {
-            container: container.to_owned(),
+            container: watch::Sender::new(None),
             layer: watch::Sender::new(None),
-            volumes,
+            volumes: OnceLock::new(),
             cancel: CancellationToken::new(),
             ended: watch::Sender::new(false),
         });
+        let migration = command.migration;
         lock(&self.0).insert(migration, Arc::clone(&places));
-        inner.arrivals.deliver(migration, Delivery { pieces, fault: Arc::clone(&fault) });
+        inner.arrivals.deliver(migration, Delivery { wants_image, pieces, fault: Arc::clone(&fault) });
+        let expected =
+            Expected { inner: Arc::clone(inner), command: command.clone(), specification: specification.clone() };
         tokio::task::spawn_blocking(move || {
             let mut receiver = receiver;
-            if let Err(error) = places.take_in(&mut receiver) {
+            if let Err(error) = places.take_in(&mut receiver, &expected) {
                 tracing::warn!(%migration, %error, "files could not be put in place");
-                drop(fault.set(error.to_string()));
+                drop(fault.set(error));
             }
             drop(receiver);
             places.ended.send_replace(true);
         });
     }
 
+    /// The container is created. `volumes`: the folder of each, by the place where it is mounted.
+    pub(super) fn placed(&self, migration: Uuid, container: &str, volumes: HashMap<String, PathBuf>) {
+        let known = lock(&self.0).get(&migration).cloned();
+        if let Some(places) = known {
+            drop(places.volumes.set(volumes));
+            places.container.send_replace(Some(container.to_owned()));
+        }
+    }
+
+    /// The container, once it is created; `None` when that will not happen any more.
+    pub(super) async fn container(&self, migration: Uuid, cancel: &CancellationToken) -> Option<String> {
+        let places = lock(&self.0).get(&migration).cloned()?;
+        let (mut container, mut ended) = (places.container.subscribe(), places.ended.subscribe());
+        tokio::select! {
+            biased;
+            container = container.wait_for(Option::is_some) => container.ok()?.clone(),
+            _ = ended.wait_for(|ended| *ended) => None,
+            () = cancel.cancelled() => None,
+        }
+    }
+
     /// The container's own tree is there.
     pub(super) fn mounted(&self, container: &str, root: Root) {
-        let known = lock(&self.0).values().find(|places| places.container == container).cloned();
+        let known =
+            lock(&self.0).values().find(|places| places.container.borrow().as_deref() == Some(container)).cloned();
         if let Some(places) = known {
             places.layer.send_replace(Some(Arc::new(root)));
         }
@@ -78,26 +110,36 @@ impl FilesIn {
 }
 
 impl Places {
-    fn take_in(&self, pieces: &mut mpsc::Receiver<Delivered>) -> Result<(), FileError> {
+    fn take_in(&self, pieces: &mut mpsc::Receiver<Delivered>, expected: &Expected) -> Result<(), String> {
         let mut applier = Applier::default();
+        let mut image: Option<Loading> = None;
+        let said = |error: FileError| error.to_string();
         while let Some(delivered) = pieces.blocking_recv() {
             if self.cancel.is_cancelled() {
-                return Err(FileError::Ended);
+                break;
             }
             match delivered {
-                Delivered::Piece(Piece::Change(change)) => match Change::decode(&change)? {
-                    Change::Tree(name) => applier.enter(self.tree(&name)?)?,
-                    change => applier.change(change)?,
+                Delivered::Piece(Piece::Archive(content)) => {
+                    let loading = image.get_or_insert_with(|| expected.load());
+                    if loading.0.blocking_send(content).is_err() {
+                        // Docker takes no more; it says why.
+                        break;
+                    }
+                }
+                Delivered::Piece(Piece::Change(change)) => match Change::decode(&change).map_err(said)? {
+                    Change::Tree(name) => self.tree(&name).and_then(|tree| applier.enter(tree)).map_err(said)?,
+                    change => applier.change(change).map_err(said)?,
                 },
-                Delivered::Piece(Piece::Block { offset, content }) => applier.block(offset, &content)?,
+                Delivered::Piece(Piece::Block { offset, content }) => applier.block(offset, &content).map_err(said)?,
                 Delivered::Ask(reached) => {
-                    applier.close()?;
+                    loaded(image.take())?;
+                    applier.close().map_err(said)?;
                     // Nobody waits any more when the stream broke.
                     let _ = reached.send(());
                 }
             }
         }
-        Ok(())
+        loaded(image.take())
     }
 
     fn tree(&self, name: &str) -> Result<Arc<Root>, FileError> {
@@ -112,12 +154,43 @@ impl Places {
                 }
             });
         }
-        let folder = self.volumes.get(name).ok_or(FileError::Damaged("a volume that the container does not have"))?;
+        let folder = self.volumes.get().and_then(|volumes| volumes.get(name));
+        let folder = folder.ok_or(FileError::Damaged("a volume that the container does not have"))?;
         Root::open(folder).map(Arc::new).map_err(|source| FileError::Path {
             path: folder.clone(),
             done: "opened",
             source,
         })
+    }
+}
+
+/// What a stream is for.
+struct Expected {
+    inner: Arc<Inner>,
+    command: Command,
+    specification: Specification,
+}
+
+/// An image on its way into Docker, and what comes of it.
+type Loading = (mpsc::Sender<Vec<u8>>, tokio::task::JoinHandle<Result<(), Cause>>);
+
+impl Expected {
+    fn load(&self) -> Loading {
+        let (archive, receiver) = mpsc::channel(WAITING);
+        let (inner, command, specification) =
+            (Arc::clone(&self.inner), self.command.clone(), self.specification.clone());
+        let loading = async move { image::take_in(&inner, &command, &specification, receiver).await };
+        (archive, tokio::runtime::Handle::current().spawn(loading))
+    }
+}
+
+/// Waits until Docker has the image and the container is created.
+fn loaded(loading: Option<Loading>) -> Result<(), String> {
+    let Some((archive, task)) = loading else { return Ok(()) };
+    drop(archive);
+    match tokio::runtime::Handle::current().block_on(task) {
+        Ok(loaded) => loaded.map_err(|cause| cause.message().to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::failure::{Cause, StepResult};
 use super::files_out::FilesOut;
-use super::{Inner, blocking, images, tasks, volumes};
+use super::{Inner, blocking, image, images, tasks, volumes};
 use crate::runtime::{obstacles, specification};
 
 pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command) -> StepResult {
@@ -15,6 +15,8 @@ pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command) -> StepResult
     let image = inspect.get("Image").and_then(Value::as_str).unwrap_or_default().to_owned();
     inspect[specification::MEMORY] = json!(memory_bytes);
     inspect[volumes::BYTES] = json!(FilesOut::of(inner, &inspect).await?.bytes().await?);
+    let size = inner.docker.image_bytes(&image).await.map_err(Cause::docker("look at the image"))?;
+    inspect[image::BYTES] = json!(size);
     let specification = Specification { name: command.workload.clone(), image, inspect };
     Ok(Report { specification: Some(specification), ..Report::default() })
 }

@@ -24,6 +24,7 @@ mod failure;
 mod fence;
 mod files_in;
 mod files_out;
+mod image;
 mod images;
 mod inspect;
 mod lanes;

@@ -91,7 +91,13 @@ pub(super) async fn restore(
     };
     let mut arrival = inner.arrivals.watch(command.migration).ok_or_else(interrupted)?;
     let record = inner.record(command.migration).ok_or_else(interrupted)?;
-    let container = record.container.ok_or_else(interrupted)?;
+    let container = match record.container {
+        Some(container) => container,
+        None => match inner.files.container(command.migration, cancel).await {
+            Some(container) => container,
+            None => return Err(never_created(&arrival.borrow()).unwrap_or_else(interrupted)),
+        },
+    };
     let epoch = command.epoch;
     inner.note(command, Role::Destination, move |record| record.begun.push((Step::Restore, epoch))).await?;
 
@@ -138,6 +144,14 @@ async fn history(
     let received = folder.path().to_owned();
     let placed = blocking(move || console::place_history(&received, &log)).await?;
     placed.map_err(|error| Cause::node("The container's log could not be put in place", &error))
+}
+
+/// Why there is no container: its image did not come.
+fn never_created(arrival: &Arrival) -> Option<Cause> {
+    match arrival {
+        Arrival::Broken(reason) => Some(broken(reason)),
+        _ => None,
+    }
 }
 
 fn broken(reason: &str) -> Cause {

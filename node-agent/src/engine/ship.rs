@@ -19,7 +19,7 @@ use super::failure::{Cause, StepResult};
 use super::files_out::FilesOut;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
-use super::{Inner, Reporter, blocking, ms_since, volumes};
+use super::{Inner, Reporter, blocking, image, ms_since, volumes};
 use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
 
@@ -58,7 +58,7 @@ pub(super) async fn ship(
     let mut files = FilesOut::of(inner, &inspect).await?;
     let log = Console::of(&inspect);
     let syncing = Instant::now();
-    let prepare = prepare(inner, command, destination, ticket, log.clone(), &mut files, reporter);
+    let prepare = prepare(inner, command, &inspect, destination, ticket, log.clone(), &mut files, reporter);
     let (mut outgoing, console) = or_cancelled(cancel, prepare).await?;
     if !specification::never_restarts(&policy) {
         // Otherwise Docker would start the container anew when its frozen process is killed.
@@ -121,26 +121,30 @@ async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = 
     }
 }
 
-/// Connects, sends the log so far, and the files as they are while the container runs.
+/// Connects, sends the image if it is wanted, the log so far, and the files as they are while the container runs.
+#[expect(clippy::too_many_arguments, reason = "one call, and each is something else")]
 async fn prepare(
     inner: &Arc<Inner>,
     command: &Command,
+    inspect: &Value,
     destination: &Peer,
     ticket: TicketKey,
     log: Option<PathBuf>,
     files: &mut FilesOut,
     reporter: &Reporter,
 ) -> Result<(Outgoing, Option<Console>), Cause> {
+    let outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await;
+    let mut outgoing = outgoing.map_err(Cause::transfer(&destination.node))?;
+    image::offer(inner, inspect, &mut outgoing, &destination.node, reporter).await?;
     let prepared = async {
-        let mut outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await?;
         let console = match log {
             Some(log) => Some(Console::send_history(&log, &mut outgoing).await?),
             None => None,
         };
         outgoing.end_history().await?;
-        Ok((outgoing, console))
+        Ok(console)
     };
-    let (mut outgoing, console) = prepared.await.map_err(Cause::transfer(&destination.node))?;
+    let console = prepared.await.map_err(Cause::transfer(&destination.node))?;
     files.while_running(inner, &mut outgoing, &destination.node, reporter).await?;
     Ok((outgoing, console))
 }

@@ -39,6 +39,8 @@ pub enum Piece {
         /// What.
         content: Vec<u8>,
     },
+    /// Part of the image's archive; comes before all trees.
+    Archive(Vec<u8>),
 }
 
 /// Files are compared, and sent, in blocks of this size.

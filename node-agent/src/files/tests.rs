@@ -44,6 +44,7 @@ fn give(applier: &mut Applier, to: &Path, piece: Piece) -> Result<(), FileError>
             change => applier.change(change),
         },
         Piece::Block { offset, content } => applier.block(offset, &content),
+        Piece::Archive(_) => panic!("a tree has no archive"),
     }
 }
 

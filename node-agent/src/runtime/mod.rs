@@ -19,10 +19,13 @@ use bollard::ClientVersion;
 use bollard::errors::Error;
 use bollard::models::{ChangeType, ContainerUpdateBody, RestartPolicy};
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListContainersOptions, ListContainersOptionsBuilder, RemoveContainerOptions,
-    StartContainerOptions,
+    ImportImageOptions, InspectNetworkOptions, ListContainersOptions, ListContainersOptionsBuilder,
+    RemoveContainerOptions, StartContainerOptions, TagImageOptionsBuilder,
 };
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// The API of Docker 25, the oldest that Docker 29 still speaks.
 const API: ClientVersion = ClientVersion { major_version: 1, minor_version: 44 };
@@ -192,6 +195,39 @@ impl Docker {
     pub async fn image_id(&self, image: &str) -> Result<Option<String>, DockerError> {
         let image = found(self.client.inspect_image(image).await.map_err(DockerError::from))?;
         Ok(image.and_then(|image| image.id))
+    }
+
+    /// What an image takes on the disk.
+    pub async fn image_bytes(&self, image: &str) -> Result<Option<u64>, DockerError> {
+        let image = found(self.client.inspect_image(image).await.map_err(DockerError::from))?;
+        Ok(image.and_then(|image| u64::try_from(image.size?).ok()))
+    }
+
+    /// An image as an archive.
+    pub fn save_image(&self, image: &str) -> impl Stream<Item = Result<Bytes, DockerError>> {
+        self.starter.export_image(image).map(|chunk| chunk.map_err(DockerError::from))
+    }
+
+    /// Loads an archive; returns when Docker has all of it.
+    pub async fn load_image(&self, archive: mpsc::Receiver<Vec<u8>>) -> Result<(), DockerError> {
+        let archive = stream::unfold(archive, async |mut archive| {
+            let chunk = archive.recv().await?;
+            Some((Ok::<_, std::io::Error>(Bytes::from(chunk)), archive))
+        });
+        let loaded = self.starter.import_image_stream(ImportImageOptions::default(), archive, None);
+        let mut loaded = std::pin::pin!(loaded);
+        while let Some(said) = loaded.next().await {
+            if let Some(message) = said?.error_detail.and_then(|error| error.message) {
+                return Err(DockerError::Said { status: 200, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an image another name.
+    pub async fn tag_image(&self, image: &str, repository: &str, tag: &str) -> Result<(), DockerError> {
+        let name = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+        Ok(self.client.tag_image(image, Some(name)).await?)
     }
 
     /// Where the json-file driver keeps a container's log. Docker itself says so only after the first start.

@@ -60,6 +60,8 @@ pub enum Delivered {
 /// Where trees of files go.
 #[derive(Debug, Clone)]
 pub struct Delivery {
+    /// The image has to come first.
+    pub wants_image: bool,
     /// Takes what comes; closed after a failure.
     pub pieces: mpsc::Sender<Delivered>,
     /// Why it failed.

@@ -134,6 +134,14 @@ async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 bytes += content.len() as u64;
                 deliver(&delivery, Piece::Block { offset, content: content.to_vec() }).await?;
             }
+            (Frame::Offer, None) => {
+                let wanted = delivery.as_ref().is_some_and(|delivery| delivery.wants_image);
+                writer.write(if wanted { &Frame::Wanted } else { &Frame::Reached }).await?;
+            }
+            (Frame::Archive(content), None) => {
+                bytes += content.len() as u64;
+                deliver(&delivery, Piece::Archive(content.to_vec())).await?;
+            }
             (Frame::Ask, None) => {
                 applied(delivery.as_ref().ok_or(NOT_EXPECTED)?, writer).await?;
                 writer.write(&Frame::Reached).await?;

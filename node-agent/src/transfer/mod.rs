@@ -5,6 +5,9 @@
 //!   | -- magic, version, migration, nonce ---------> |
 //!   | <------------- nonce, proof of the ticket ---- |
 //!   | -- proof of the ticket ----------------------> |  from here on every frame is sealed
+//!   | -- Offer ------------------------------------> |
+//!   | <------------------------- Wanted or Reached - |
+//!   | -- Archive* (the image), Ask ----------------> |  only if it is wanted
 //!   | -- File, Data*, EndOfFile (container's log) -> |
 //!   | -- EndOfHistory -----------------------------> |  the workload still runs; Docker may be started
 //!   | -- Change, Block* (files), Ask --------------> |  in rounds, until little is left

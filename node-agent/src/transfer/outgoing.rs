@@ -117,11 +117,32 @@ impl Outgoing {
                 Err(TransferError::File("a file has more extended attributes than can be sent".into()))
             }
             Piece::Change(change) => self.write(&Frame::Change(change)).await,
+            Piece::Archive(content) => self.archive(content).await,
             Piece::Block { offset, content } => {
                 self.bytes += content.len() as u64;
                 self.write(&Frame::Block { offset: *offset, content }).await
             }
         }
+    }
+
+    /// Offers the container's image; whether the destination wants it.
+    pub async fn offer(&mut self) -> Result<bool, TransferError> {
+        self.write(&Frame::Offer).await?;
+        match self.answer(IDLE).await? {
+            Frame::Wanted => Ok(true),
+            Frame::Reached => Ok(false),
+            Frame::Rejected(reason) => Err(TransferError::Rejected(reason.to_owned())),
+            _ => Err(TransferError::Damaged("the destination answered something else")),
+        }
+    }
+
+    /// Sends part of the image's archive.
+    pub async fn archive(&mut self, content: &[u8]) -> Result<(), TransferError> {
+        for chunk in content.chunks(CHUNK) {
+            self.bytes += chunk.len() as u64;
+            self.write(&Frame::Archive(chunk)).await?;
+        }
+        Ok(())
     }
 
     /// Waits until the destination has every piece so far in its place.

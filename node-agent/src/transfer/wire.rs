@@ -59,6 +59,12 @@ pub(super) enum Frame<'a> {
     Ask,
     /// They are.
     Reached,
+    /// The source can send the container's image.
+    Offer,
+    /// The destination needs it.
+    Wanted,
+    /// Part of the image's archive.
+    Archive(&'a [u8]),
 }
 
 impl<'a> Frame<'a> {
@@ -104,6 +110,12 @@ impl<'a> Frame<'a> {
             }
             Frame::Ask => body.push(12),
             Frame::Reached => body.push(13),
+            Frame::Offer => body.push(14),
+            Frame::Wanted => body.push(15),
+            Frame::Archive(content) => {
+                body.push(16);
+                body.extend(content);
+            }
         }
     }
 
@@ -148,6 +160,9 @@ impl<'a> Frame<'a> {
             }
             12 => Frame::Ask,
             13 => Frame::Reached,
+            14 => Frame::Offer,
+            15 => Frame::Wanted,
+            16 => return Ok(Frame::Archive(rest)),
             3 => Frame::EndOfFile,
             4 => Frame::EndOfHistory,
             5 => Frame::Alive,
@@ -196,6 +211,7 @@ mod tests {
                 Frame::EndOfHistory, Frame::Alive, Frame::Announce { bytes }, Frame::Finish { files, bytes },
                 Frame::Received { files, bytes }, Frame::Rejected(&reason),
                 Frame::Change(&content), Frame::Block { offset: bytes, content: &content }, Frame::Ask, Frame::Reached,
+                Frame::Offer, Frame::Wanted, Frame::Archive(&content),
             ] {
                 let body = body(&frame);
                 prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);
