@@ -163,9 +163,9 @@ async fn dump(
     let mut dump = Dump::start(container, folder).await?;
     let identity = dump.identity;
     let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
-    let dumped = CancellationToken::new();
+    let (dumped, failed) = (CancellationToken::new(), cancel.child_token());
     let stay_in_touch = async {
-        or_cancelled(cancel, files.rest(inner, outgoing, "the destination")).await?;
+        or_cancelled(&failed, files.rest(inner, outgoing, "the destination")).await?;
         let mut ticks = tokio::time::interval(ALIVE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -178,6 +178,9 @@ async fn dump(
     // The dump is never cut short, so everything else waits for its end.
     let finish = async {
         let finished = dump.finish().await;
+        if finished.is_err() {
+            failed.cancel();
+        }
         dumped.cancel();
         finished
     };

@@ -104,15 +104,10 @@ impl Tree {
         let mut round = Round { take, frozen, sent: Sent::default() };
         round.say(&Change::Tree(self.name.clone()))?;
 
-        let mut nodes = Vec::with_capacity(listed.len());
-        for listed in listed {
-            let node = Node::look(&self.root, &listed.path).map_err(FileError::at(&listed.path, "looked at"))?;
-            nodes.push((listed, node));
-        }
-        self.removals(&nodes, &mut round)?;
+        self.removals(&listed, &mut round)?;
         let mut holders: BTreeMap<(u64, u64), PathBuf> = BTreeMap::new();
-        for (listed, node) in nodes {
-            match node {
+        for listed in listed {
+            match Node::look(&self.root, &listed.path).map_err(FileError::at(&listed.path, "looked at"))? {
                 Node::Hidden => {}
                 Node::Missing => {
                     if !matches!(self.told.get(&listed.path), Some(Told::Missing)) {
@@ -135,8 +130,8 @@ impl Tree {
     }
 
     /// What was told of and is listed no longer.
-    fn removals(&mut self, nodes: &[(Listed, Node)], round: &mut Round<'_, '_>) -> Result<(), FileError> {
-        let listed: std::collections::BTreeSet<&Path> = nodes.iter().map(|(listed, _)| listed.path.as_path()).collect();
+    fn removals(&mut self, listed: &[Listed], round: &mut Round<'_, '_>) -> Result<(), FileError> {
+        let listed: std::collections::BTreeSet<&Path> = listed.iter().map(|listed| listed.path.as_path()).collect();
         let gone: Vec<PathBuf> =
             self.told.keys().filter(|path| !listed.contains(path.as_path())).rev().cloned().collect();
         for path in gone {

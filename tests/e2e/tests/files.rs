@@ -152,8 +152,8 @@ fn start(cluster: &Cluster) {
     cluster.wait_known("counter", "A").unwrap();
 }
 
-fn cluster(suite: Suite, cgroup: CgroupVersion) -> Cluster {
-    let mut config = LabConfig::new(&format!("layer-{suite}-{cgroup}-{}", process::id()), &["A", "B"]);
+fn cluster(name: &str, suite: Suite, cgroup: CgroupVersion) -> Cluster {
+    let mut config = LabConfig::new(&format!("layer-{name}-{suite}-{}", process::id()), &["A", "B"]);
     for node in &mut config.nodes {
         (node.suite, node.cgroup) = (suite, Some(cgroup));
     }
@@ -161,7 +161,7 @@ fn cluster(suite: Suite, cgroup: CgroupVersion) -> Cluster {
 }
 
 fn there_and_back(suite: Suite, cgroup: CgroupVersion, image_everywhere: bool) {
-    let cluster = cluster(suite, cgroup);
+    let cluster = cluster("moves", suite, cgroup);
     start(&cluster);
     if image_everywhere {
         copy_image(&cluster);
@@ -203,7 +203,7 @@ fn docker_26_cgroup_v1() {
 
 #[test]
 fn what_does_not_get_through_leaves_the_source_as_it_was() {
-    let cluster = cluster(Suite::Forky, CgroupVersion::V2);
+    let cluster = cluster("breaks", Suite::Forky, CgroupVersion::V2);
     start(&cluster);
     let (a, b) = (cluster.node("A"), cluster.node("B"));
     let counted = counts_on(&cluster, "A", 0);
