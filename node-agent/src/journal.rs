@@ -47,6 +47,9 @@ pub struct Record {
     pub stopped_tasks: Vec<i32>,
     /// Destination: the tasks were continued. From then on the container is an ordinary one.
     pub resumed: bool,
+    /// Named volumes that this migration made at the destination, or moves away from the source.
+    #[serde(default)]
+    pub volumes: Vec<String>,
     /// Steps that were begun, with the epoch.
     pub begun: Vec<(Step, u64)>,
     /// Answers that were given.
@@ -70,6 +73,7 @@ impl Record {
             checkpoint: None,
             stopped_tasks: Vec::new(),
             resumed: false,
+            volumes: Vec::new(),
             begun: Vec::new(),
             answers: Vec::new(),
             closed: false,

@@ -9,6 +9,7 @@ pub mod config;
 pub mod doctor;
 pub mod engine;
 pub mod facts;
+pub mod files;
 pub mod journal;
 pub mod links;
 pub mod lock;

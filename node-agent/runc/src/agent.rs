@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -34,13 +34,13 @@ pub(crate) enum Verdict {
     Refuse { reason: String },
 }
 
-/// Waits for as long as the images travel. When the agent ends meanwhile, nothing is restored.
-pub(crate) fn ask(container: &str) -> Result<Verdict, String> {
+/// Waits for as long as the images travel; meanwhile the agent changes the container's files below `rootfs`. When the agent ends meanwhile, nothing is restored.
+pub(crate) fn ask(container: &str, rootfs: Option<&Path>) -> Result<Verdict, String> {
     let socket = agent_socket();
     let mut stream = UnixStream::connect(&socket).map_err(|error| {
         format!("the agent cannot be asked on {}: {error}; is fog-agent running?", socket.display())
     })?;
-    let mut question = serde_json::json!({"container": container}).to_string();
+    let mut question = serde_json::json!({"container": container, "rootfs": rootfs}).to_string();
     question.push('\n');
     stream.write_all(question.as_bytes()).map_err(|error| format!("the agent does not listen: {error}"))?;
     let mut answer = String::new();

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -33,6 +33,13 @@ pub(crate) fn prepare(
     let new = bundle.join("config.json.fog");
     let written = std::fs::write(&new, config.to_string()).and_then(|()| std::fs::rename(&new, &file));
     written.map_err(|error| format!("{} cannot be written: {error}", file.display()))
+}
+
+/// Where the container's root is mounted.
+pub(crate) fn rootfs(bundle: &Path) -> Option<PathBuf> {
+    let config: Value = serde_json::from_slice(&std::fs::read(bundle.join("config.json")).ok()?).ok()?;
+    let path = config.pointer("/root/path")?.as_str()?;
+    bundle.join(path).canonicalize().ok()
 }
 
 fn add(config: &mut Value, program: &Path, folder: &Path, criu_config: &Path) -> Option<()> {

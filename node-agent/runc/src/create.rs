@@ -17,12 +17,11 @@ use crate::supervisor::{AT_ONCE, WIRED_FIRST};
 use crate::{Next, SUPERVISE, bundle, log, runc};
 
 pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String> {
-    match ask(&call.container)? {
+    let bundle = call.bundle.clone().unwrap_or_else(|| Path::new(".").to_path_buf());
+    match ask(&call.container, bundle::rootfs(&bundle).as_deref())? {
         Verdict::Create => Ok(Next::Runc),
         Verdict::Refuse { reason } => Err(reason),
         Verdict::Restore { images, work, criu_config, criu_options, network, cgroups, wired_first, tail } => {
-            let here = Path::new(".").to_path_buf();
-            let bundle = call.bundle.clone().unwrap_or(here);
             let pid_file = call.pid_file.as_deref().ok_or("create without --pid-file")?;
             let program = std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
             bundle::prepare(&bundle, &program, folder.path(), &criu_config, call.systemd_cgroup())?;

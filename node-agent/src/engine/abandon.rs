@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::failure::{Cause, StepResult};
 use super::images::{Folder, remove_folder};
 use super::reserve::{MARK, restore_folder};
-use super::{Inner, discard};
+use super::{Inner, discard, volumes};
 
 pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let record = inner.record(command.migration);
@@ -21,6 +21,9 @@ pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult
         }
     }
     inner.arrivals.forget(command.migration);
+    inner.files.end(command.migration).await;
+    // Up to its end the stream may have brought the image, and the container was created.
+    let record = inner.record(command.migration).or(record);
     let container = match &record {
         Some(record) if record.container.is_some() => record.container.clone(),
         Some(record) if record.has_begun(Step::Reserve) => unnoted(inner, command).await?,
@@ -29,6 +32,9 @@ pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult
     if let Some(container) = container {
         discard::remove(inner, &container).await?;
         remove_folder(&restore_folder(inner, &container)).await?;
+    }
+    if let Some(record) = &record {
+        volumes::remove(inner, &record.volumes).await?;
     }
     Folder::of(inner, command.migration).remove().await?;
     inner.note(command, Role::Destination, |record| record.closed = true).await?;

@@ -6,13 +6,17 @@ use fog_api::agent::{Command, Report, Specification};
 use serde_json::{Value, json};
 
 use super::failure::{Cause, StepResult};
-use super::{Inner, blocking, images, tasks};
+use super::files_out::FilesOut;
+use super::{Inner, blocking, image, images, tasks, volumes};
 use crate::runtime::{obstacles, specification};
 
 pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let (mut inspect, memory_bytes) = movable(inner, &command.workload).await?;
     let image = inspect.get("Image").and_then(Value::as_str).unwrap_or_default().to_owned();
     inspect[specification::MEMORY] = json!(memory_bytes);
+    inspect[volumes::BYTES] = json!(FilesOut::of(inner, &inspect).await?.bytes().await?);
+    let size = inner.docker.image_bytes(&image).await.map_err(Cause::docker("look at the image"))?;
+    inspect[image::BYTES] = json!(size);
     let specification = Specification { name: command.workload.clone(), image, inspect };
     Ok(Report { specification: Some(specification), ..Report::default() })
 }
@@ -20,11 +24,10 @@ pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command) -> StepResult
 /// The container as it is now, with the memory it uses, if nothing stands in the way of moving it.
 pub(super) async fn movable(inner: &Arc<Inner>, workload: &str) -> Result<(Value, u64), Cause> {
     let inspect = inner.docker.inspect(workload).await.map_err(Cause::docker("inspect the container"))?;
-    let inspect =
+    let mut inspect =
         inspect.ok_or_else(|| Cause::gone(format!("There is no container {workload} on {}.", inner.config.node)))?;
     let mut found = obstacles::obstacles(&inspect);
-    let changed = inner.docker.changed_files(workload).await.map_err(Cause::docker("list the changed files"))?;
-    found.extend(obstacles::changed_files(&inspect, &changed));
+    found.extend(volumes::note(inner, workload, &mut inspect).await?);
     let init = init_of(&inspect);
     let (memory_bytes, stuck) = match init {
         Some(init) => blocking(move || (tasks::resident_bytes(init), tasks::has_stuck_tasks(init))).await?,

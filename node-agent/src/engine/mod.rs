@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!              source                                    destination
-//!   inspect    read, refuse                    reserve   create, expect the stream
-//!   ship       freeze, dump, stream       -->  restore   docker start => fog-runc => criu, held: no task runs
+//!   inspect    read, refuse                    reserve   create, volumes too, expect the stream
+//!   ship       send files,                -->  restore   docker start => fog-runc, files into the mounted root,
+//!              freeze, dump, stream                      criu, held: no task runs
 //!                              === commit, at the orchestrator ===
-//!   discard    kill the frozen container       resume    SIGCONT
+//!   discard    remove it and its volumes       resume    SIGCONT
 //!                                              settle    restart policy, clean up
 //!   --- or, instead of the commit ---
-//!   thaw       unpause, restart policy         abandon   remove the held container
+//!   thaw       unpause, restart policy         abandon   remove the held container, volumes that were made
 //! ```
 //!
 //! Steps before the commit only prepare: whatever fails there, `thaw` and `abandon` put everything back.
@@ -21,7 +22,10 @@ mod discard;
 mod dump;
 mod failure;
 mod fence;
+mod files_in;
+mod files_out;
 mod freeze;
+mod image;
 mod images;
 mod inspect;
 mod lanes;
@@ -34,6 +38,7 @@ mod settle;
 mod ship;
 mod tasks;
 mod thaw;
+mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -106,6 +111,7 @@ struct Inner {
     bandwidth: Arc<Bandwidth>,
     lanes: Lanes,
     restores: Restores,
+    files: files_in::FilesIn,
     running: Mutex<HashMap<CommandKey, watch::Receiver<Option<Answer>>>>,
 }
 
@@ -129,6 +135,7 @@ impl Engine {
             bandwidth,
             lanes: Lanes::default(),
             restores: Restores::default(),
+            files: files_in::FilesIn::default(),
             running: Mutex::default(),
             config,
         })))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::failure::{Cause, StepResult};
 use super::images::{self, Folder};
 use super::inspect::id_of;
-use super::{Inner, blocking};
+use super::{Inner, blocking, files_in, image, volumes};
 use crate::journal::create_private_folder;
 use crate::runtime::{port_is_free, specification};
 use crate::transfer::TicketKey;
@@ -36,7 +36,27 @@ pub(super) async fn reserve(
         })
         .await?;
 
-    let mut body = specification::create_body(&specification.inspect, &image);
+    let folder = Folder::of(inner, command.migration);
+    folder.create().await?;
+    inner.arrivals.expect(command.migration, ticket, folder.path(), source);
+    inner.files.begin(inner, command, specification, image.is_none());
+    let container = match image {
+        Some(image) => Some(place(inner, command, specification, &image).await?),
+        // The source sends it first of all; the container is created then.
+        None => None,
+    };
+    Ok(Report { container, ..Report::default() })
+}
+
+/// Creates the container and its volumes.
+pub(super) async fn place(
+    inner: &Arc<Inner>,
+    command: &Command,
+    specification: &Specification,
+    image: &str,
+) -> Result<String, Cause> {
+    volumes::create(inner, command, &specification.inspect).await?;
+    let mut body = specification::create_body(&specification.inspect, image);
     mark(&mut body, command);
     let created = inner.docker.create(&specification.name, &body).await;
     let container = created.map_err(Cause::docker("create the container"))?;
@@ -50,10 +70,10 @@ pub(super) async fn reserve(
         move || create_private_folder(&restore)
     });
     made.await?.map_err(|error| Cause::node(&format!("{} could not be created", restore.display()), &error))?;
-    let folder = Folder::of(inner, command.migration);
-    folder.create().await?;
-    inner.arrivals.expect(command.migration, ticket, folder.path(), source);
-    Ok(Report { container: Some(container), ..Report::default() })
+    let here = inner.docker.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;
+    let folders = here.as_ref().map(volumes::folders).unwrap_or_default();
+    inner.files.placed(command.migration, &container, folders);
+    Ok(container)
 }
 
 /// fog-runc's folder for a container.
@@ -71,8 +91,8 @@ fn mark(body: &mut Value, command: &Command) {
     }
 }
 
-/// The name of the image here, if the container could be created and restored here.
-async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result<String, Cause> {
+/// Refuses what could not be created and restored here. Returns the name of the image here; `None`: it has to come.
+async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result<Option<String>, Cause> {
     let (docker, node, name) = (&inner.docker, &inner.config.node, &specification.name);
     let inspect = &specification.inspect;
     let mut found = Vec::new();
@@ -82,10 +102,6 @@ async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result
         found.push(format!("The name {name} is taken on {node} by container {id}; remove or rename that one."));
     }
     let image = image_here(inner, specification).await?;
-    if image.is_none() {
-        let called = inspect.pointer("/Config/Image").and_then(Value::as_str).unwrap_or("?");
-        found.push(format!("Image {} ({called}) is not on {node}; pull or load it there.", specification.image));
-    }
     for network in specification::networks(inspect) {
         if !docker.has_network(&network).await.map_err(Cause::docker("look for its networks"))? {
             found.push(format!("The network {network} is not on {node}; create it there."));
@@ -105,14 +121,20 @@ async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result
     }
     let memory_bytes = inspect.get(specification::MEMORY).and_then(Value::as_u64).unwrap_or_default();
     found.extend(images::room(inner, memory_bytes, 2).err());
-    match image {
-        Some(image) if found.is_empty() => Ok(image),
-        _ => Err(Cause::refused(format!("{node} cannot take {name}. {}", found.join(" ")))),
+    let noted = |key: &str| inspect.get(key).and_then(Value::as_u64).unwrap_or_default();
+    // Docker keeps the archive until it has unpacked it.
+    let image_bytes = if image.is_none() { noted(image::BYTES) * 2 } else { 0 };
+    found.extend(files_in::room(inner, noted(volumes::BYTES) + image_bytes).await?);
+    found.extend(volumes::obstacles(inner, inspect).await?);
+    if found.is_empty() {
+        Ok(image)
+    } else {
+        Err(Cause::refused(format!("{node} cannot take {name}. {}", found.join(" "))))
     }
 }
 
 /// How to call the image here: by the name it was created with, if that means the same image, else by its id.
-async fn image_here(inner: &Arc<Inner>, specification: &Specification) -> Result<Option<String>, Cause> {
+pub(super) async fn image_here(inner: &Arc<Inner>, specification: &Specification) -> Result<Option<String>, Cause> {
     let look =
         |image: String| async move { inner.docker.image_id(&image).await.map_err(Cause::docker("look for the image")) };
     let named = specification.inspect.pointer("/Config/Image").and_then(Value::as_str).unwrap_or_default();

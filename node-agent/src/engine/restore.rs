@@ -108,7 +108,13 @@ pub(super) async fn restore(
     };
     let mut arrival = inner.arrivals.watch(command.migration).ok_or_else(interrupted)?;
     let record = inner.record(command.migration).ok_or_else(interrupted)?;
-    let container = record.container.ok_or_else(interrupted)?;
+    let container = match record.container {
+        Some(container) => container,
+        None => match inner.files.container(command.migration, cancel).await {
+            Some(container) => container,
+            None => return Err(never_created(&arrival.borrow()).unwrap_or_else(interrupted)),
+        },
+    };
     let epoch = command.epoch;
     inner.note(command, Role::Destination, move |record| record.begun.push((Step::Restore, epoch))).await?;
 
@@ -158,6 +164,14 @@ async fn history(
     placed.map_err(|error| Cause::node("The container's log could not be put in place", &error))
 }
 
+/// Why there is no container: its image did not come.
+fn never_created(arrival: &Arrival) -> Option<Cause> {
+    match arrival {
+        Arrival::Broken(reason) => Some(broken(reason)),
+        _ => None,
+    }
+}
+
 fn broken(reason: &str) -> Cause {
     Cause::new(FailureKind::Transfer, format!("The stream from the source did not get through: {reason}."))
 }
@@ -178,6 +192,7 @@ async fn under_verdict(
         biased;
         () = cancel.cancelled() => return Err(Cause::cancelled()),
         near = nearly_there(inner, command, arrival, reporter) => near?,
+        () = inner.files.layer_wanted(command.migration) => {}
     }
     // A task of its own: Docker must always hear the end of its request.
     let mut start = tokio::spawn({

@@ -13,7 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::restore::Verdict;
-use super::{Engine, Inner, lock};
+use super::{Engine, Inner, blocking, lock};
+use crate::files::Root;
 
 /// The socket's name in the run directory.
 const NAME: &str = "fog-runc.sock";
@@ -22,6 +23,8 @@ const NAME: &str = "fog-runc.sock";
 #[derive(Debug, Deserialize)]
 struct Question {
     container: String,
+    /// Where the container's root is mounted, as fog-runc sees it.
+    rootfs: Option<PathBuf>,
 }
 
 impl Engine {
@@ -59,11 +62,22 @@ fn listen(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 async fn answer(inner: &Arc<Inner>, stream: UnixStream) -> std::io::Result<()> {
+    let caller = stream.peer_cred()?.pid();
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(4096));
     let mut line = String::new();
     tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line)).await??;
     let question: Question = serde_json::from_str(&line)?;
+    if let (Some(pid), Some(rootfs)) = (caller, &question.rootfs) {
+        let seen = PathBuf::from(format!("/proc/{pid}/root{}", rootfs.display()));
+        match blocking(move || Root::open(&seen)).await {
+            Ok(Ok(root)) => inner.files.mounted(&question.container, root),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, rootfs = %rootfs.display(), "the container's root cannot be opened")
+            }
+            Err(cause) => tracing::warn!("{}", cause.message()),
+        }
+    }
     let verdict = match inner.restores.watch(&question.container) {
         Some(mut verdict) => {
             // A second line never comes; reading notices that fog-runc is gone.

@@ -23,6 +23,7 @@ pub(super) async fn settle(inner: &Arc<Inner>, command: &Command) -> StepResult 
         remove_folder(&restore_folder(inner, container)).await?;
     }
     inner.arrivals.forget(command.migration);
+    inner.files.end(command.migration).await;
     Folder::of(inner, command.migration).remove().await?;
     inner.note(command, Role::Destination, |record| record.closed = true).await?;
     Ok(Report::default())

@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::console::{self, Console};
 use super::dump::{Dump, Plan};
 use super::failure::{Cause, StepResult};
+use super::files_out::FilesOut;
 use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
-use super::{Inner, Reporter, blocking, ms_since};
-use crate::runtime::{obstacles, specification};
+use super::{Inner, Reporter, blocking, image, ms_since, volumes};
+use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
 
 /// A silent stream counts as broken after `transfer::IDLE`; this is well below.
@@ -43,18 +44,23 @@ pub(super) async fn ship(
     let container = id_of(&inspect)?;
     let policy = specification::restart_policy(&inspect);
     let (id, saved, epoch) = (container.clone(), policy.clone(), command.epoch);
+    let moving = volumes::moving_names(&inspect);
     inner
         .note(command, Role::Source, move |record| {
             record.begun.push((Step::Ship, epoch));
             record.container = Some(id);
             record.restart_policy = Some(saved);
+            record.volumes = moving;
         })
         .await?;
     let folder = Folder::of(inner, command.migration);
     folder.create().await?;
 
+    let mut files = FilesOut::of(inner, &inspect).await?;
     let log = Console::of(&inspect);
-    let prepare = prepare(command, destination, ticket, log.clone(), memory_bytes);
+    let syncing = Instant::now();
+    let already = Already { log: log.clone(), memory_bytes };
+    let prepare = prepare(inner, command, &inspect, destination, ticket, already, &mut files, reporter);
     let (mut outgoing, console) = or_cancelled(cancel, prepare).await?;
     if !specification::never_restarts(&policy) {
         // Otherwise Docker would start the container anew when its frozen process is killed.
@@ -68,7 +74,7 @@ pub(super) async fn ship(
         return Err(Cause::cancelled());
     }
 
-    let mut stages = BTreeMap::new();
+    let mut stages = BTreeMap::from([(Stage::Sync, ms_since(syncing))]);
     let frozen = Instant::now();
     let pausing = Pausing::begin(&inner.docker, &container, init_of(&inspect)).await;
     stages.insert(Stage::Freeze, ms_since(frozen));
@@ -76,7 +82,7 @@ pub(super) async fn ship(
 
     let dumping = Instant::now();
     let tail = tail(console, log, init_of(&inspect), container.clone());
-    let dump = dump(inner, command, &inspect, &plan, &mut outgoing);
+    let dump = dump(inner, command, &plan, &mut outgoing, &mut files, cancel);
     // All three come to their end, whatever becomes of the others: a pause on its way must not land after a thaw.
     let (dumped, tail, paused) = tokio::join!(dump, tail, pausing.end());
     paused.map_err(Cause::docker("freeze the container"))?;
@@ -110,26 +116,41 @@ async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = 
     }
 }
 
-/// Connects, sends the log so far and says how much will come.
-async fn prepare(
-    command: &Command,
-    destination: &Peer,
-    ticket: TicketKey,
+/// What is known of the container before anything is sent.
+struct Already {
     log: Option<PathBuf>,
     memory_bytes: u64,
+}
+
+/// Connects, sends the image if it is wanted, the log so far, and the files as they are while the container runs; says
+/// how much will come.
+#[expect(clippy::too_many_arguments, reason = "one call, and each is something else")]
+async fn prepare(
+    inner: &Arc<Inner>,
+    command: &Command,
+    inspect: &Value,
+    destination: &Peer,
+    ticket: TicketKey,
+    already: Already,
+    files: &mut FilesOut,
+    reporter: &Reporter,
 ) -> Result<(Outgoing, Option<Console>), Cause> {
+    let outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await;
+    let mut outgoing = outgoing.map_err(Cause::transfer(&destination.node))?;
+    image::offer(inner, inspect, &mut outgoing, &destination.node, reporter).await?;
     let prepared = async {
-        let mut outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await?;
-        let console = match log {
+        let console = match already.log {
             Some(log) => Some(Console::send_history(&log, &mut outgoing).await?),
             None => None,
         };
         // An estimate: what is in memory now. The dump's own size follows.
-        outgoing.announce(memory_bytes).await?;
+        outgoing.announce(already.memory_bytes).await?;
         outgoing.end_history().await?;
-        Ok((outgoing, console))
+        Ok(console)
     };
-    prepared.await.map_err(Cause::transfer(&destination.node))
+    let console = prepared.await.map_err(Cause::transfer(&destination.node))?;
+    files.while_running(inner, &mut outgoing, &destination.node, reporter).await?;
+    Ok((outgoing, console))
 }
 
 /// What the container logged after its history was sent. It is frozen: nothing follows.
@@ -147,56 +168,43 @@ async fn tail(
     read.await?.map(Some).map_err(|error| Cause::node("The container's log could not be read", &error))
 }
 
-/// Dumps the frozen container. Meanwhile the stream is kept alive, and Docker is asked whether a file was changed
-/// after the container had been looked at.
+/// Dumps the frozen container. Meanwhile the rest of its files is sent, and then the stream is kept alive.
 async fn dump(
     inner: &Arc<Inner>,
     command: &Command,
-    inspect: &Value,
     plan: &Plan,
     outgoing: &mut Outgoing,
+    files: &mut FilesOut,
+    cancel: &CancellationToken,
 ) -> Result<(), Cause> {
-    let container = &id_of(inspect)?;
     let mut dump = Dump::start(plan)?;
     let identity = dump.identity;
     let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
-    let changed = inner.docker.changed_files(container);
+    let (dumped, failed) = (CancellationToken::new(), cancel.child_token());
     let stay_in_touch = async {
+        or_cancelled(&failed, files.rest(inner, outgoing, "the destination")).await?;
         let mut ticks = tokio::time::interval(ALIVE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            if let Err(error) = outgoing.alive().await {
-                return error;
+            tokio::select! {
+                () = dumped.cancelled() => return Ok(()),
+                _ = ticks.tick() => outgoing.alive().await.map_err(Cause::transfer("the destination"))?,
             }
         }
     };
     // The dump is never cut short, so everything else waits for its end.
     let finish = async {
-        tokio::pin!(stay_in_touch);
-        let finish = dump.finish();
-        tokio::pin!(finish);
-        tokio::select! {
-            dumped = &mut finish => (dumped, None),
-            error = &mut stay_in_touch => (finish.await, Some(error)),
+        let finished = dump.finish().await;
+        if finished.is_err() {
+            failed.cancel();
         }
+        dumped.cancel();
+        finished
     };
-    let ((dumped, broken), noted, changed) = tokio::join!(finish, noted, changed);
-    dumped?;
+    let (finished, noted, sent) = tokio::join!(finish, noted, stay_in_touch);
+    finished?;
     noted?;
-    if let Some(error) = broken {
-        return Err(Cause::transfer("the destination")(error));
-    }
-    let changed = changed.map_err(Cause::docker("list the changed files"))?;
-    if obstacles::changed_files(inspect, &changed).is_none() {
-        return Ok(());
-    }
-    // CRIU makes folders of its own in the container's /tmp and removes them; now that it is done, they are gone.
-    let changed = inner.docker.changed_files(container).await.map_err(Cause::docker("list the changed files"))?;
-    match obstacles::changed_files(inspect, &changed) {
-        Some(obstacle) => Err(Cause::refused(format!("{} cannot be moved. {obstacle}", command.workload))),
-        None => Ok(()),
-    }
+    sent
 }
 
 type Files = Vec<(String, PathBuf, u64)>;

@@ -17,11 +17,15 @@ use std::time::Duration;
 
 use bollard::ClientVersion;
 use bollard::errors::Error;
-use bollard::models::{ContainerUpdateBody, RestartPolicy};
+use bollard::models::{ChangeType, ContainerUpdateBody, RestartPolicy};
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
+    ImportImageOptions, InspectNetworkOptions, ListContainersOptions, ListContainersOptionsBuilder,
+    RemoveContainerOptions, StartContainerOptions, TagImageOptionsBuilder,
 };
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// The API of Docker 25, the oldest that Docker 29 still speaks.
 const API: ClientVersion = ClientVersion { major_version: 1, minor_version: 44 };
@@ -147,10 +151,44 @@ impl Docker {
         Ok(self.client.update_container(container, body).await?)
     }
 
-    /// The paths that differ from the image.
-    pub async fn changed_files(&self, container: &str) -> Result<Vec<String>, DockerError> {
-        let changes = self.client.container_changes(container).await?;
-        Ok(changes.unwrap_or_default().into_iter().map(|change| change.path).collect())
+    /// The paths that differ from the image, and whether the image's own is gone there.
+    pub async fn changed_files(&self, container: &str) -> Result<Vec<(String, bool)>, DockerError> {
+        let changes = self.client.container_changes(container).await?.unwrap_or_default();
+        Ok(changes.into_iter().map(|change| (change.path, change.kind == ChangeType::_2)).collect())
+    }
+
+    /// The folder below which Docker keeps everything.
+    pub async fn data_dir(&self) -> Result<PathBuf, DockerError> {
+        Ok(self.client.info().await?.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".into()).into())
+    }
+
+    /// `docker volume inspect`; `None` where there is no such volume.
+    pub async fn volume(&self, name: &str) -> Result<Option<Value>, DockerError> {
+        let path = format!("/volumes/{}", raw::escape(name));
+        found(raw::request(&self.socket, "GET", &path, None, ORDINARY).await)
+    }
+
+    /// Creates a volume of the local driver.
+    pub async fn create_volume(&self, name: &str, labels: &Value, options: &Value) -> Result<(), DockerError> {
+        let body = serde_json::json!({"Name": name, "Driver": "local", "Labels": labels, "DriverOpts": options});
+        raw::request(&self.socket, "POST", "/volumes/create", Some(&body), ORDINARY).await.map(drop)
+    }
+
+    /// Removes a volume that no container has. One that is gone is no error.
+    pub async fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
+        let removed = self.client.remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>).await;
+        found(removed.map_err(DockerError::from)).map(drop)
+    }
+
+    /// The containers that have a volume, running or not, by name.
+    pub async fn containers_with_volume(&self, name: &str) -> Result<Vec<String>, DockerError> {
+        let filters = std::collections::HashMap::from([("volume", vec![name])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let containers = self.client.list_containers(Some(options)).await?;
+        let name = |container: bollard::models::ContainerSummary| {
+            container.names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()))
+        };
+        Ok(containers.into_iter().filter_map(name).collect())
     }
 
     /// The id behind an image's name or id.
@@ -159,10 +197,42 @@ impl Docker {
         Ok(image.and_then(|image| image.id))
     }
 
+    /// What an image takes on the disk.
+    pub async fn image_bytes(&self, image: &str) -> Result<Option<u64>, DockerError> {
+        let image = found(self.client.inspect_image(image).await.map_err(DockerError::from))?;
+        Ok(image.and_then(|image| u64::try_from(image.size?).ok()))
+    }
+
+    /// An image as an archive.
+    pub fn save_image(&self, image: &str) -> impl Stream<Item = Result<Bytes, DockerError>> {
+        self.starter.export_image(image).map(|chunk| chunk.map_err(DockerError::from))
+    }
+
+    /// Loads an archive; returns when Docker has all of it.
+    pub async fn load_image(&self, archive: mpsc::Receiver<Vec<u8>>) -> Result<(), DockerError> {
+        let archive = stream::unfold(archive, async |mut archive| {
+            let chunk = archive.recv().await?;
+            Some((Ok::<_, std::io::Error>(Bytes::from(chunk)), archive))
+        });
+        let loaded = self.starter.import_image_stream(ImportImageOptions::default(), archive, None);
+        let mut loaded = std::pin::pin!(loaded);
+        while let Some(said) = loaded.next().await {
+            if let Some(message) = said?.error_detail.and_then(|error| error.message) {
+                return Err(DockerError::Said { status: 200, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an image another name.
+    pub async fn tag_image(&self, image: &str, repository: &str, tag: &str) -> Result<(), DockerError> {
+        let name = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+        Ok(self.client.tag_image(image, Some(name)).await?)
+    }
+
     /// Where the json-file driver keeps a container's log. Docker itself says so only after the first start.
     pub async fn log_file(&self, container: &str) -> Result<PathBuf, DockerError> {
-        let root = self.client.info().await?.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".into());
-        Ok(Path::new(&root).join("containers").join(container).join(format!("{container}-json.log")))
+        Ok(self.data_dir().await?.join("containers").join(container).join(format!("{container}-json.log")))
     }
 
     /// Whether there is a network of this name.

@@ -3,8 +3,6 @@
 //! Each obstacle is a whole sentence for people. All of them are reported at once, so that nobody
 //! has to remove one to learn of the next.
 
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -89,12 +87,8 @@ fn mounts(inspect: &Value, found: &mut Vec<String>) {
     for mount in list_of_objects(inspect, "/Mounts") {
         let word = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or("?");
         match word("Type") {
-            "tmpfs" => {}
-            "volume" => found.push(format!(
-                "The volume {} is mounted at {}; volumes are not moved yet.",
-                word("Name"),
-                word("Destination")
-            )),
+            // Whether a volume can move is seen when the container is looked at: its driver and its other users count.
+            "tmpfs" | "volume" => {}
             "bind" => found.push(format!(
                 "{} of the host is mounted at {}; bind mounts are not moved yet.",
                 word("Source"),
@@ -105,21 +99,6 @@ fn mounts(inspect: &Value, found: &mut Vec<String>) {
             }
         }
     }
-}
-
-/// The sentence for files that differ from the image; `None` when there are none. The places where Docker mounts
-/// something do not count: they are made anew wherever the container is created.
-pub fn changed_files(inspect: &Value, paths: &[String]) -> Option<String> {
-    let mounts = list_of_objects(inspect, "/Mounts").iter().filter_map(|mount| mount.get("Destination")?.as_str());
-    let tmpfs = inspect.pointer("/HostConfig/Tmpfs").and_then(Value::as_object).into_iter().flatten();
-    let places: Vec<&str> = mounts.chain(tmpfs.map(|(place, _)| place.as_str())).collect();
-    let is_way_to_a_place =
-        |path: &str| places.iter().any(|place| Path::new(place.trim_end_matches('/')).starts_with(path));
-    let mut changed = paths.iter().filter(|path| !is_way_to_a_place(path));
-    let first = changed.next()?;
-    let rest = changed.count();
-    let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
-    Some(format!("Files in the container differ from its image ({first}{more}); changed files are not moved yet."))
 }
 
 fn flag(inspect: &Value, pointer: &str) -> bool {
@@ -175,10 +154,10 @@ mod tests {
         inspect["ExecIDs"] = json!(["a"]);
         let found = obstacles(&inspect);
         let words = ["exited", "exec", "TTY", "standard input", "privileged", "network", "process", "IPC", "UTS"];
-        for word in words.into_iter().chain(["/dev/fuse", "GPU", "runsc", "volume data", "/srv of the host"]) {
+        for word in words.into_iter().chain(["/dev/fuse", "GPU", "runsc", "/srv of the host"]) {
             assert!(found.iter().any(|obstacle| obstacle.contains(word)), "{word}: {found:#?}");
         }
-        assert_eq!(found.len(), 14);
+        assert_eq!(found.len(), 13);
     }
 
     #[test]
@@ -197,25 +176,5 @@ mod tests {
         inspect["ExecIDs"] = json!(["a"]);
         inspect["Config"]["Healthcheck"] = json!({"Test": ["CMD", "true"]});
         assert!(obstacles(&inspect).is_empty());
-    }
-
-    #[test]
-    fn changed_files_are_counted() {
-        let changed =
-            |paths: &[&str]| changed_files(&plain(), &paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());
-        assert_eq!(changed(&[]), None);
-        assert!(changed(&["/a"]).is_some_and(|text| text.contains("(/a)")));
-        assert!(changed(&["/a", "/b"]).is_some_and(|text| text.contains("and 1 more")));
-    }
-
-    #[test]
-    fn places_of_mounts_are_no_changes() {
-        let mut inspect = plain();
-        inspect["HostConfig"]["Tmpfs"] = json!({"/scratch": ""});
-        inspect["Mounts"] = json!([{"Type": "tmpfs", "Destination": "/var/cache/web"}]);
-        let paths = ["/scratch", "/var", "/var/cache", "/var/cache/web"].map(str::to_owned);
-        assert_eq!(changed_files(&inspect, &paths), None);
-        assert!(changed_files(&inspect, &["/scratch2".into()]).is_some());
-        assert!(changed_files(&inspect, &["/scratch/x".into()]).is_some());
     }
 }

@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::incoming;
 use super::seal::TicketKey;
+use crate::files::Piece;
 
 /// Connections that may be in their handshake at once. Strangers beyond that wait in the kernel's queue, at
 /// most as long as a handshake may take.
@@ -47,6 +48,26 @@ pub struct Received {
     pub took: Duration,
 }
 
+/// What a stream brings besides whole files, in its order.
+#[derive(Debug)]
+pub enum Delivered {
+    /// A piece of a tree.
+    Piece(Piece),
+    /// Answer when everything before is done.
+    Ask(oneshot::Sender<()>),
+}
+
+/// Where trees of files go.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The image has to come first.
+    pub wants_image: bool,
+    /// Takes what comes; closed after a failure.
+    pub pieces: mpsc::Sender<Delivered>,
+    /// Why it failed.
+    pub fault: Arc<OnceLock<String>>,
+}
+
 /// One expected stream.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -55,6 +76,8 @@ pub(super) struct Slot {
     pub(super) peer: String,
     pub(super) arrival: watch::Sender<Arrival>,
     pub(super) cancel: CancellationToken,
+    /// Gone once the stream has come to its end.
+    pub(super) delivery: Mutex<Option<Delivery>>,
     taken: AtomicBool,
 }
 
@@ -62,6 +85,11 @@ impl Slot {
     /// True for the first who asks.
     pub(super) fn take(&self) -> bool {
         !self.taken.swap(true, Ordering::SeqCst)
+    }
+
+    /// Where its trees go; the first who asks has it for himself.
+    pub(super) fn take_delivery(&self) -> Option<Delivery> {
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -86,10 +114,18 @@ impl Arrivals {
             peer: peer.to_owned(),
             arrival: watch::Sender::new(Arrival::Awaited),
             cancel: CancellationToken::new(),
+            delivery: Mutex::default(),
             taken: AtomicBool::new(false),
         };
         if let Some(old) = self.lock().insert(migration, Arc::new(slot)) {
             old.cancel.cancel();
+        }
+    }
+
+    /// Where the trees go that an expected stream brings. Without it such a stream is rejected.
+    pub fn deliver(&self, migration: Uuid, delivery: Delivery) {
+        if let Some(slot) = self.slot(migration) {
+            *slot.delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivery);
         }
     }
 

@@ -16,7 +16,7 @@ use super::seal::{End, Nonce, Session, TAG, TicketKey};
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 const MAGIC: &[u8; 4] = b"FOGT";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 fn nonce() -> Result<Nonce, TransferError> {
     let mut nonce = Nonce::default();

@@ -7,18 +7,22 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-use super::arrivals::{Arrival, Arrivals, Received, Slot};
+use super::arrivals::{Arrival, Arrivals, Delivered, Delivery, Received, Slot};
 use super::handshake::{self, welcome};
 use super::link::{FrameReader, FrameWriter};
 use super::seal::End;
 use super::wire::{Frame, Kind};
 use super::{IDLE, TransferError};
+use crate::files::Piece;
 use crate::journal::create_private_folder;
+
+/// So often the source hears of an end that is busy.
+const ALIVE: Duration = Duration::from_secs(5);
 
 /// CRIU writes a handful of files a task; this is far above any container that fits on a node.
 const MOST_FILES: u32 = 200_000;
@@ -51,7 +55,7 @@ pub(super) async fn serve(
     let mut writer = FrameWriter::new(writer, session.seal(End::Destination));
 
     let outcome = tokio::select! {
-        outcome = receive(&slot, &mut reader) => outcome,
+        outcome = receive(&slot, &mut reader, &mut writer) => outcome,
         () = slot.cancel.cancelled() => Err(TransferError::File("the migration was given up".into())),
     };
     match outcome {
@@ -81,10 +85,12 @@ struct Open {
     name: String,
 }
 
-async fn receive<R: AsyncRead + Unpin>(
+async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     slot: &Slot,
     reader: &mut FrameReader<R>,
+    writer: &mut FrameWriter<W>,
 ) -> Result<(u32, Received), TransferError> {
+    let delivery = slot.take_delivery();
     let (mut files, mut bytes, mut image_bytes, mut announced) = (0_u32, 0_u64, 0_u64, None);
     let mut open: Option<Open> = None;
     let mut began: Option<Instant> = None;
@@ -121,12 +127,57 @@ async fn receive<R: AsyncRead + Unpin>(
                 if (sent_files, sent_bytes) != (files, bytes) {
                     return Err(TransferError::Damaged("files are missing"));
                 }
+                if let Some(delivery) = &delivery {
+                    applied(delivery, writer).await?;
+                }
                 let took = began.map(|began| began.elapsed()).unwrap_or_default();
                 return Ok((files, Received { bytes, took }));
+            }
+            (Frame::Change(change), None) => deliver(&delivery, Piece::Change(change.to_vec())).await?,
+            (Frame::Block { offset, content }, None) => {
+                bytes += content.len() as u64;
+                deliver(&delivery, Piece::Block { offset, content: content.to_vec() }).await?;
+            }
+            (Frame::Offer, None) => {
+                let wanted = delivery.as_ref().is_some_and(|delivery| delivery.wants_image);
+                writer.write(if wanted { &Frame::Wanted } else { &Frame::Reached }).await?;
+            }
+            (Frame::Archive(content), None) => {
+                bytes += content.len() as u64;
+                deliver(&delivery, Piece::Archive(content.to_vec())).await?;
+            }
+            (Frame::Ask, None) => {
+                applied(delivery.as_ref().ok_or(NOT_EXPECTED)?, writer).await?;
+                writer.write(&Frame::Reached).await?;
             }
             _ => return Err(TransferError::Damaged("a frame that does not belong here")),
         }
     }
+}
+
+const NOT_EXPECTED: TransferError = TransferError::Damaged("files that nobody expects");
+
+/// Hands a piece of a tree on; waits while too many of them wait already.
+async fn deliver(delivery: &Option<Delivery>, piece: Piece) -> Result<(), TransferError> {
+    let delivery = delivery.as_ref().ok_or(NOT_EXPECTED)?;
+    delivery.pieces.send(Delivered::Piece(piece)).await.map_err(|_| fault(delivery))
+}
+
+/// Waits until all pieces so far are in their places; meanwhile the source hears that this end lives.
+async fn applied<W: AsyncWrite + Unpin>(delivery: &Delivery, writer: &mut FrameWriter<W>) -> Result<(), TransferError> {
+    let (sender, mut reached) = oneshot::channel();
+    delivery.pieces.send(Delivered::Ask(sender)).await.map_err(|_| fault(delivery))?;
+    loop {
+        match timeout(ALIVE, &mut reached).await {
+            Ok(reached) => return reached.map_err(|_| fault(delivery)),
+            Err(_) => writer.write(&Frame::Alive).await?,
+        }
+    }
+}
+
+fn fault(delivery: &Delivery) -> TransferError {
+    let reason = delivery.fault.get().map_or("the destination's files were given up", String::as_str);
+    TransferError::File(reason.to_owned())
 }
 
 /// Creates a new file; a name that comes twice is an error.

@@ -86,6 +86,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Frame::decode(&self.body)
     }
 
+    /// The frame that was read last, once more.
+    pub(super) fn last(&self) -> Result<Frame<'_>, TransferError> {
+        Frame::decode(&self.body)
+    }
+
     /// Swallows what still comes for a moment, so that closing does not reset the connection under our last words.
     pub(super) async fn drain(&mut self, patience: Duration) {
         let mut scrap = vec![0; 64 << 10];

@@ -5,9 +5,14 @@
 //!   | -- magic, version, migration, nonce ---------> |
 //!   | <------------- nonce, proof of the ticket ---- |
 //!   | -- proof of the ticket ----------------------> |  from here on every frame is sealed
+//!   | -- Offer ------------------------------------> |
+//!   | <------------------------- Wanted or Reached - |
+//!   | -- Archive* (the image), Ask ----------------> |  only if it is wanted
 //!   | -- File, Data*, EndOfFile (container's log) -> |
 //!   | -- EndOfHistory -----------------------------> |  the workload still runs; Docker may be started
-//!   | -- Alive* -----------------------------------> |  frozen, being dumped
+//!   | -- Change, Block* (files), Ask --------------> |  in rounds, until little is left
+//!   | <---------------------------------- Reached -- |
+//!   | -- Change, Block*, Alive* -------------------> |  frozen, being dumped; the files' last round
 //!   | -- File, Data*, EndOfFile (images) ----------> |
 //!   | -- Finish ------------------------------------>|
 //!   | <--------------------------------- Received -- |  or Rejected, with the reason
@@ -28,7 +33,7 @@ mod seal;
 mod tests;
 mod wire;
 
-pub use arrivals::{Arrival, Arrivals, Received};
+pub use arrivals::{Arrival, Arrivals, Delivered, Delivery, Received};
 pub use bandwidth::Bandwidth;
 pub use outgoing::Outgoing;
 pub use seal::TicketKey;

@@ -15,6 +15,7 @@ use super::link::{FrameReader, FrameWriter};
 use super::seal::{End, TicketKey};
 use super::wire::{Frame, Kind};
 use super::{CHUNK, IDLE, TransferError};
+use crate::files::Piece;
 
 /// What the kernel still holds back for a slow link when we are done; a dead one ends earlier, by TCP's user timeout.
 const LAST_WORD: Duration = Duration::from_secs(120);
@@ -119,11 +120,63 @@ impl Outgoing {
         self.write(&Frame::EndOfFile).await
     }
 
+    /// Sends a piece of a tree.
+    pub async fn piece(&mut self, piece: &Piece) -> Result<(), TransferError> {
+        match piece {
+            Piece::Change(change) if change.len() > CHUNK => {
+                Err(TransferError::File("a file has more extended attributes than can be sent".into()))
+            }
+            Piece::Change(change) => self.write(&Frame::Change(change)).await,
+            Piece::Archive(content) => self.archive(content).await,
+            Piece::Block { offset, content } => {
+                self.bytes += content.len() as u64;
+                self.write(&Frame::Block { offset: *offset, content }).await
+            }
+        }
+    }
+
+    /// Offers the container's image; whether the destination wants it.
+    pub async fn offer(&mut self) -> Result<bool, TransferError> {
+        self.write(&Frame::Offer).await?;
+        match self.answer(IDLE).await? {
+            Frame::Wanted => Ok(true),
+            Frame::Reached => Ok(false),
+            Frame::Rejected(reason) => Err(TransferError::Rejected(reason.to_owned())),
+            _ => Err(TransferError::Damaged("the destination answered something else")),
+        }
+    }
+
+    /// Sends part of the image's archive.
+    pub async fn archive(&mut self, content: &[u8]) -> Result<(), TransferError> {
+        for chunk in content.chunks(CHUNK) {
+            self.bytes += chunk.len() as u64;
+            self.write(&Frame::Archive(chunk)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the destination has every piece so far in its place.
+    pub async fn ask(&mut self) -> Result<(), TransferError> {
+        self.write(&Frame::Ask).await?;
+        match self.answer(IDLE).await? {
+            Frame::Reached => Ok(()),
+            Frame::Rejected(reason) => Err(TransferError::Rejected(reason.to_owned())),
+            _ => Err(TransferError::Damaged("the destination answered something else")),
+        }
+    }
+
+    /// The destination's next word that means something.
+    async fn answer(&mut self, idle: Duration) -> Result<Frame<'_>, TransferError> {
+        while self.reader.read(idle).await? == Frame::Alive {}
+        self.reader.last()
+    }
+
     /// Ends the stream and waits until the destination says that it has verified all of it.
     pub async fn finish(&mut self) -> Result<(), TransferError> {
         self.write(&Frame::Finish { files: self.files, bytes: self.bytes }).await?;
-        match self.reader.read(LAST_WORD).await? {
-            Frame::Received { files, bytes } if (files, bytes) == (self.files, self.bytes) => Ok(()),
+        let whole = (self.files, self.bytes);
+        match self.answer(LAST_WORD).await? {
+            Frame::Received { files, bytes } if (files, bytes) == whole => Ok(()),
             Frame::Rejected(reason) => Err(TransferError::Rejected(reason.to_owned())),
             _ => Err(TransferError::Damaged("the destination acknowledged something else")),
         }

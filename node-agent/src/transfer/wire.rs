@@ -51,6 +51,20 @@ pub(super) enum Frame<'a> {
     Received { files: u32, bytes: u64 },
     /// The destination does not want it.
     Rejected(&'a str),
+    /// A change to a tree of files, in the words of [`crate::files::Change`].
+    Change(&'a [u8]),
+    /// Content of the file that the last change named.
+    Block { offset: u64, content: &'a [u8] },
+    /// Say when all changes so far are made.
+    Ask,
+    /// They are.
+    Reached,
+    /// The source can send the container's image.
+    Offer,
+    /// The destination needs it.
+    Wanted,
+    /// Part of the image's archive.
+    Archive(&'a [u8]),
 }
 
 impl<'a> Frame<'a> {
@@ -84,6 +98,23 @@ impl<'a> Frame<'a> {
             Frame::Rejected(reason) => {
                 body.push(9);
                 body.extend(reason.as_bytes());
+            }
+            Frame::Change(change) => {
+                body.push(10);
+                body.extend(change);
+            }
+            Frame::Block { offset, content } => {
+                body.push(11);
+                body.extend(offset.to_be_bytes());
+                body.extend(content);
+            }
+            Frame::Ask => body.push(12),
+            Frame::Reached => body.push(13),
+            Frame::Offer => body.push(14),
+            Frame::Wanted => body.push(15),
+            Frame::Archive(content) => {
+                body.push(16);
+                body.extend(content);
             }
         }
     }
@@ -122,6 +153,16 @@ impl<'a> Frame<'a> {
                 let reason = std::str::from_utf8(rest).map_err(|_| TransferError::Damaged("a reason"))?;
                 return Ok(Frame::Rejected(reason));
             }
+            10 => return Ok(Frame::Change(rest)),
+            11 => {
+                let (offset, content) = rest.split_first_chunk::<8>().ok_or(TransferError::Damaged("a block"))?;
+                return Ok(Frame::Block { offset: u64::from_be_bytes(*offset), content });
+            }
+            12 => Frame::Ask,
+            13 => Frame::Reached,
+            14 => Frame::Offer,
+            15 => Frame::Wanted,
+            16 => return Ok(Frame::Archive(rest)),
             3 => Frame::EndOfFile,
             4 => Frame::EndOfHistory,
             5 => Frame::Alive,
@@ -169,6 +210,8 @@ mod tests {
                 Frame::File { kind: Kind::Image, name: &name }, Frame::Data(&content), Frame::EndOfFile,
                 Frame::EndOfHistory, Frame::Alive, Frame::Announce { bytes }, Frame::Finish { files, bytes },
                 Frame::Received { files, bytes }, Frame::Rejected(&reason),
+                Frame::Change(&content), Frame::Block { offset: bytes, content: &content }, Frame::Ask, Frame::Reached,
+                Frame::Offer, Frame::Wanted, Frame::Archive(&content),
             ] {
                 let body = body(&frame);
                 prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);

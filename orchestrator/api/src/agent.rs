@@ -403,6 +403,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
+    /// Files travel while the container runs: its image, its volumes, its writable layer.
+    Sync,
     /// Every task stops.
     Freeze,
     /// CRIU writes the images.

@@ -190,7 +190,7 @@ fn what_cannot_move_is_refused_with_its_reasons_and_nothing_changes() {
         ("terminal", &["--tty"], "tty"),
         ("device", &["--device", "/dev/null:/dev/mydevice"], "device"),
         ("hostnet", &["--network", "host"], "network"),
-        ("volume", &["--volume", "data:/data"], "/data"),
+        ("bind", &["--volume", "/tmp:/data"], "/tmp"),
     ];
     for (name, options, word) in cases {
         looper::run(a, name, options).unwrap();

@@ -128,6 +128,7 @@ pub(crate) fn cause(cause: &Cause, phase: Phase, paint: Paint) -> String {
 
 pub(crate) fn stage_word(stage: Stage) -> &'static str {
     match stage {
+        Stage::Sync => "sync",
         Stage::Freeze => "freeze",
         Stage::Dump => "dump",
         Stage::Ship => "ship",
