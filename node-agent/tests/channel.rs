@@ -140,7 +140,7 @@ async fn listener() -> TcpListener {
 }
 
 fn peer() -> Peer {
-    Peer { node: "n2".to_owned(), transfer_address: "10.0.0.2:7710".to_owned() }
+    Peer { node: "n2".to_owned(), transfer_address: "10.0.0.2:7710".to_owned(), runc: None }
 }
 
 fn command(workload: &str) -> Command {

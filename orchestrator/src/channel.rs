@@ -97,9 +97,7 @@ async fn welcome(app: &Service, socket: &mut WebSocket, node: &str) -> bool {
 fn peers_of(app: &Service, node: &str) -> Vec<Peer> {
     let fleet = app.fleet();
     let others = fleet.nodes.values().filter(|view| view.stored.name != node);
-    others
-        .map(|view| Peer { node: view.stored.name.clone(), transfer_address: view.stored.transfer_address.clone() })
-        .collect()
+    others.map(|view| view.peer()).collect()
 }
 
 fn tell_peers(app: &Service) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fog_api::agent::{Answer, Command as AgentCommand, Order, Outcome, Peer, Progress, Report, ToAgent};
+use fog_api::agent::{Answer, Command as AgentCommand, Order, Outcome, Progress, Report, ToAgent};
 use fog_api::event::Event as PublicEvent;
 use fog_api::migration::{PhaseEntry, StageProgress};
 use fog_core::migration::{Command, Event, Phase, Role, Step};
@@ -415,8 +415,7 @@ impl Driver {
             },
             Step::Ship => {
                 let node = &self.migration.record.destination;
-                let transfer_address = self.app.fleet().nodes.get(node)?.stored.transfer_address.clone();
-                let destination = Peer { node: node.clone(), transfer_address };
+                let destination = self.app.fleet().nodes.get(node)?.peer();
                 Order::Ship { destination, ticket: self.migration.ticket.clone()? }
             }
             Step::Restore => Order::Restore,

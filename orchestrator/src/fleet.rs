@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use fog_api::agent::{Sample, WorkloadSample};
+use fog_api::agent::{Peer, Sample, WorkloadSample};
 use fog_api::migration::{Migration, Phase};
 use fog_api::workload::WorkloadState;
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +26,17 @@ pub struct NodeView {
     pub latest: Option<Sample>,
     /// CPU of the newest samples, oldest first.
     pub cpu_window: VecDeque<f64>,
+}
+
+impl NodeView {
+    /// The node as agents need to know it.
+    pub fn peer(&self) -> Peer {
+        Peer {
+            node: self.stored.name.clone(),
+            transfer_address: self.stored.transfer_address.clone(),
+            runc: self.stored.facts.runc.clone(),
+        }
+    }
 }
 
 /// A workload as its owner reports it.

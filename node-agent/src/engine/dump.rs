@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use fog_api::agent::FailureKind;
+use fog_api::agent::{FailureKind, Peer};
 use serde_json::Value;
 
 use super::failure::Cause;
@@ -60,7 +60,12 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Looks runc's state up and writes CRIU's options.
-    pub(super) async fn make(container: &str, inspect: &Value, folder: &Folder) -> Result<Plan, Cause> {
+    pub(super) async fn make(
+        container: &str,
+        inspect: &Value,
+        folder: &Folder,
+        destination: &Peer,
+    ) -> Result<Plan, Cause> {
         let options = folder.work().join("dump.conf");
         let prepared = blocking({
             let (container, options) = (container.to_owned(), options.clone());
@@ -70,6 +75,7 @@ impl Plan {
             }
         });
         let (prepared, runc, ()) = tokio::join!(prepared, tools::runc_version(), criu::warm());
+        let theirs = destination.runc.as_deref().and_then(tools::Version::parse);
         let root = prepared?.map_err(|error| Cause::node("The dump could not be prepared", &error))?;
         let root = root.ok_or_else(|| {
             Cause::new(
@@ -83,7 +89,9 @@ impl Plan {
             root,
             options,
             network: Network::of(inspect),
-            without_cgroups: runc.is_some_and(|version| version.at_least(IGNORES_CGROUPS)),
+            without_cgroups: [runc, theirs]
+                .into_iter()
+                .all(|runc| runc.is_some_and(|version| version.at_least(IGNORES_CGROUPS))),
         })
     }
 }

@@ -161,9 +161,24 @@ fn upper_folder(mountinfo: &str) -> Option<PathBuf> {
     if fields.next() != Some("overlay") {
         return None;
     }
-    let upper = fields.nth(1)?.split(',').find_map(|option| option.strip_prefix("upperdir="))?;
+    let options = fields.nth(1)?;
+    if redirects(options) {
+        // A renamed directory's own content stays below under its old name; Docker's list is complete.
+        return None;
+    }
+    let upper = options.split(',').find_map(|option| option.strip_prefix("upperdir="))?;
     // An escaped or relative name is left to Docker to find.
     (upper.starts_with('/') && !upper.contains('\\')).then(|| PathBuf::from(upper))
+}
+
+/// Whether overlay renames directories without copying them. What is the kernel module's default is not shown.
+fn redirects(options: &str) -> bool {
+    match options.split(',').find_map(|option| option.strip_prefix("redirect_dir=")) {
+        Some(mode) => mode == "on",
+        None => {
+            std::fs::read_to_string("/sys/module/overlay/parameters/redirect_dir").is_ok_and(|text| text.trim() == "Y")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +192,7 @@ mod tests {
         };
         let found = upper_folder(&line("rw,lowerdir=/a:/b,upperdir=/var/lib/docker/o/diff,workdir=/w"));
         assert_eq!(found, Some("/var/lib/docker/o/diff".into()));
+        assert_eq!(upper_folder(&line("rw,upperdir=/o/diff,redirect_dir=on")), None);
         assert_eq!(upper_folder(&line("rw,lowerdir=l/a,upperdir=o/diff,workdir=w")), None);
         assert_eq!(upper_folder("3 2 0:5 / / rw - ext4 /dev/vda rw,upperdir=/x"), None);
     }

@@ -68,7 +68,7 @@ pub(super) async fn ship(
         let set = inner.docker.set_restart_policy(&container, &never).await;
         set.map_err(Cause::docker("suspend the restart policy"))?;
     }
-    let plan = Plan::make(&container, &inspect, &folder).await?;
+    let plan = Plan::make(&container, &inspect, &folder, destination).await?;
     inner.note(command, Role::Source, |record| record.froze = true).await?;
     if cancel.is_cancelled() {
         return Err(Cause::cancelled());

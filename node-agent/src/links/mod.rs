@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn peer(node: &str, address: &str) -> Peer {
-        Peer { node: node.to_owned(), transfer_address: address.to_owned() }
+        Peer { node: node.to_owned(), transfer_address: address.to_owned(), runc: None }
     }
 
     async fn free_port() -> SocketAddr {

@@ -129,6 +129,10 @@ pub struct Peer {
     pub node: String,
     /// `host:port` of its transfer listener.
     pub transfer_address: String,
+    /// Its runc's version, where it is known: what the source leaves out of the images, the destination's runc must be
+    /// able to do without.
+    #[serde(default)]
+    pub runc: Option<String>,
 }
 
 /// A batch of samples, oldest first.
