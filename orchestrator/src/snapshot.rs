@@ -71,6 +71,7 @@ fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::
         site: label("site"),
         labels: facts.labels.clone(),
         arch: facts.arch.clone(),
+        criu: facts.criu.clone(),
         cgroup: Some(facts.cgroup.clone()).filter(|layout| !layout.is_empty()),
         cpu_features: Vec::new(),
         cpus: facts.cpus,

@@ -36,6 +36,11 @@ impl std::fmt::Display for Reason {
     }
 }
 
+/// The numbers at the beginning of a version: `4.1.1+ds` is 4, 1, 1.
+fn version(text: &str) -> Vec<u32> {
+    text.split('.').map_while(|part| part.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()).collect()
+}
+
 /// An agent's whole sentence as a part of ours.
 fn sentence(obstacle: &str) -> &str {
     obstacle.trim_end_matches('.')
@@ -87,6 +92,8 @@ pub enum ReasonCode {
     Window,
     /// The destination has another cgroup layout.
     CgroupLayout,
+    /// The destination's CRIU is older than the source's.
+    OlderCriu,
     /// The destination's utilization is not known.
     NotMeasured,
     /// The destination hasn't got the memory.
@@ -123,7 +130,7 @@ impl ReasonCode {
         match self {
             WorkloadMoved | NotRunning | Obstacle | Pinned | InFlight | SourceUnavailable | SourceCannotMigrate => true,
             NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture | CpuFeatures
-            | Constraint | CgroupLayout => true,
+            | Constraint | CgroupLayout | OlderCriu => true,
             NotMeasured | MemoryFull | Concurrency | NoDestination => true,
             Cooldown | FailedLately | Grouped | Window | MemoryReserve | CpuReserve | Overloaded | Return => false,
             Downtime | LittleGain | Cost | Relieved | Settling => false,
@@ -366,6 +373,11 @@ impl Context<'_, '_> {
         {
             reasons
                 .add(CgroupLayout, || format!("{name} has cgroup {there}, {} runs under cgroup {here}", workload.name));
+        }
+        if let (Some(there), Some(here)) = (&node.criu, &source.criu)
+            && version(there) < version(here)
+        {
+            reasons.add(OlderCriu, || format!("{name} has CRIU {there}, which cannot restore what CRIU {here} dumped"));
         }
     }
 

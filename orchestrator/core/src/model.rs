@@ -64,6 +64,9 @@ pub struct Node {
     /// cgroup layout: `v1`, `v2` or `hybrid`; a container restores only where it is the same. Default: null, not known.
     #[serde(default)]
     pub cgroup: Option<String>,
+    /// CRIU's version; an older CRIU cannot restore what a newer one dumped. Default: null, not known.
+    #[serde(default)]
+    pub criu: Option<String>,
     /// CPU features as `/proc/cpuinfo` says them; a container goes only where there are all that its node has. Default: none,
     /// not known.
     #[serde(default)]
