@@ -13,13 +13,14 @@ fn main() -> Result<()> {
     };
     let rounds = u32::try_from(number("N", 50)?).context("N is too large")?;
     let seed = number("SEED", u64::from(std::process::id()))?;
+    let commit = commit(); // of the programs: the checkout may go on meanwhile
     let summary = fog_e2e::chaos::run(rounds, seed, &mut |line| println!("{line}"))?;
     println!("\n{rounds} migrations, seed {seed}: nothing lost, nothing doubled, nothing left behind\n{summary}");
     if let Some(file) = std::env::var_os("OUT") {
         let result = serde_json::json!({
             "what": "migrations of a looper between two real hosts under random faults; see tests/e2e/src/chaos.rs",
             "date": jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
-            "commit": commit(),
+            "commit": commit,
             "migrations": rounds,
             "seed": seed,
             "lost": 0,
