@@ -1,5 +1,6 @@
 //! Hosts, orchestrator and agents, up and talking to each other.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -159,20 +160,37 @@ pub fn runs(node: &fog_lab::Node, name: &str) -> Result<bool> {
         return Ok(false);
     }
     let pid = node.run(&["docker", "inspect", "--format", "{{.State.Pid}}", name])?;
-    let status = node.run(&["sh", "-c", &format!("grep ^State: /proc/{pid}/status || true")])?;
-    Ok(matches!(status.split_whitespace().nth(1), Some("R" | "S" | "D")))
+    let status = match std::fs::read_to_string(node.path(&format!("/proc/{pid}/status"))?) {
+        Ok(status) => status,
+        // It ended in between.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound) => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("cannot look at process {pid} of {}", node.name())),
+    };
+    let state = status.lines().find_map(|line| line.strip_prefix("State:")).context("a process without a state")?;
+    Ok(matches!(state.trim().chars().next(), Some('R' | 'S' | 'D')))
 }
 
 /// Everything that a migration must not leave behind on a node, one line each; empty when it is clean.
 pub fn leftovers(node: &fog_lab::Node) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for folder in ["/run/fogshift/images", "/run/fogshift/restore"] {
-        let list = node.run(&["sh", "-c", &format!("ls -A {folder} 2>/dev/null || true")])?;
-        found.extend(list.lines().map(|name| format!("{folder}/{name}")));
+        let list = match std::fs::read_dir(node.path(folder)?) {
+            Ok(list) => list,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("cannot list {folder} on {}", node.name())),
+        };
+        for entry in list {
+            found.push(format!("{folder}/{}", entry?.file_name().to_string_lossy()));
+        }
     }
-    let programs =
-        node.run(&["sh", "-c", "ps -eo pid,args | grep -E '[c]riu|[f]og-runc|[r]unc .*(checkpoint|restore)' || true"])?;
-    found.extend(programs.lines().map(|line| format!("process {}", line.trim())));
+    let processes = node.run(&["ps", "-e", "-o", "args="])?;
+    let ours = |line: &&str| {
+        let program = line.split_whitespace().next().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(program, "criu" | "fog-runc")
+            || (program == "runc" && words.iter().any(|word| matches!(*word, "checkpoint" | "restore")))
+    };
+    found.extend(processes.lines().filter(ours).map(|line| format!("process {line}")));
     let paused = node.run(&["docker", "ps", "--quiet", "--filter", "status=paused"])?;
     found.extend(paused.lines().map(|id| format!("paused container {id}")));
     let created = node.run(&["docker", "ps", "--all", "--quiet", "--filter", "status=created"])?;
