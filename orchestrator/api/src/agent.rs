@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::workload::WorkloadState;
@@ -87,7 +88,7 @@ pub struct Hello {
 }
 
 /// The node's fixed properties.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeFacts {
     /// Machine architecture as `uname -m` says it, for example `x86_64`.
     pub arch: String,
@@ -175,7 +176,7 @@ pub struct Sample {
 }
 
 /// Pressure stall information, fractions 0 to 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Pressure {
     /// Waiting for CPU.
     pub cpu: f64,
@@ -211,7 +212,7 @@ pub struct WorkloadSample {
 }
 
 /// What is known of the way to another node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LinkSample {
     /// The other node.
     pub to: String,
@@ -266,7 +267,7 @@ pub struct CommandKey {
 }
 
 /// A step's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Source: read the configuration, refuse what cannot move.
@@ -404,7 +405,7 @@ pub struct Progress {
 }
 
 /// The parts of a migration that take time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Files travel while the container runs: its image, its volumes, its writable layer.

@@ -1,11 +1,12 @@
 //! `GET /v1/events`: what changes, as server-sent events.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{decision::Decision, migration::Migration, node::Node, workload::Workload};
 
 /// One event. The server-sent event's name is the tag, its data this JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Event {
     /// A node's newest state.

@@ -15,4 +15,5 @@ pub mod migration;
 pub mod node;
 pub mod policy;
 pub mod problem;
+pub mod service;
 pub mod workload;

@@ -1,9 +1,10 @@
 //! Lists: an object around the items, so that more can be said about them later.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Several of something.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     /// The items, in a stable order.
     pub items: Vec<T>,

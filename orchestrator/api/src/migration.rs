@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::agent::{Stage, Step};
 
 /// How memory travels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// The orchestrator chooses.
@@ -26,7 +27,7 @@ pub enum Strategy {
 }
 
 /// `POST /v1/migrations`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrationRequest {
     /// The workload's name.
@@ -40,7 +41,7 @@ pub struct MigrationRequest {
 }
 
 /// Where a migration stands. The states and their transitions are drawn in `fog-core`'s `migration` module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// The source reads the configuration.
@@ -102,7 +103,7 @@ impl std::fmt::Display for Phase {
 }
 
 /// `GET /v1/migrations`, `GET /v1/migrations/{id}`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Migration {
     /// Its id; sorts by time.
     pub id: Uuid,
@@ -144,7 +145,7 @@ pub struct Migration {
 }
 
 /// A phase and when it began.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PhaseEntry {
     /// The phase.
     pub phase: Phase,
@@ -153,7 +154,7 @@ pub struct PhaseEntry {
 }
 
 /// How far the running stage has come.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StageProgress {
     /// The stage.
     pub stage: Stage,
@@ -164,7 +165,7 @@ pub struct StageProgress {
 }
 
 /// Why a migration did not end as asked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Cause {
     /// The step that failed, if it was one.
     pub step: Option<Step>,

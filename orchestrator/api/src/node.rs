@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::agent::{LinkSample, NodeFacts, Pressure};
 
 /// Whether a node is there, judged by its heartbeats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Availability {
     /// Heartbeats arrive.
@@ -18,7 +19,7 @@ pub enum Availability {
 }
 
 /// `GET /v1/nodes`, `GET /v1/nodes/{name}`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
     /// The node's name.
     pub name: String,
@@ -47,7 +48,7 @@ pub struct Node {
 }
 
 /// A node's newest sample.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Utilization {
     /// When it was taken, by the node's clock.
     pub at: Timestamp,

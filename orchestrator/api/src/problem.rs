@@ -1,12 +1,13 @@
 //! Errors: RFC 9457, `application/problem+json`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The media type of a [`Problem`].
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Why a request was not done.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Stable name of the kind of problem, for programs: `urn:fogshift:problem:unknown-node` and so on.
     #[serde(rename = "type")]
@@ -23,7 +24,7 @@ pub struct Problem {
 }
 
 /// What was wrong with one field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
     /// JSON pointer to the field, for example `/destination`.
     pub pointer: String,

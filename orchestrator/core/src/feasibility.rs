@@ -4,6 +4,7 @@
 //! matters of judgement that the planner respects and a person may overrule (load, cooldown, downtime).
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::availability::{Availability, seconds};
@@ -15,7 +16,7 @@ use crate::policy::Policy;
 use crate::projection::{self, Load, Projection};
 
 /// Why something can't or shouldn't be: a code for programs, a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
     /// What kind of reason.
@@ -47,7 +48,7 @@ fn sentence(obstacle: &str) -> &str {
 }
 
 /// Kinds of reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReasonCode {
     /// The workload no longer exists, or no longer is where the plan thought.

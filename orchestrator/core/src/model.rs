@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::availability::Availability;
@@ -16,7 +17,7 @@ use crate::problem::Problem;
 mod check;
 
 /// The cluster at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// When it was taken.
@@ -36,7 +37,7 @@ pub struct Snapshot {
 }
 
 /// A machine that runs workloads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// Unique name.
@@ -105,7 +106,7 @@ pub struct Node {
 }
 
 /// Share of time in which some task waited for a resource, 0 to 1 each. Defaults: 0.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pressure {
     /// Waiting for a core.
@@ -117,7 +118,7 @@ pub struct Pressure {
 }
 
 /// A position on Earth, in degrees.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// Latitude, -90 to 90.
@@ -127,7 +128,7 @@ pub struct Position {
 }
 
 /// The network from one node to another. A link given in one direction only also stands for the other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// One end.
@@ -149,7 +150,7 @@ pub struct Link {
 }
 
 /// A container that Fogshift knows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Unique name.
@@ -212,7 +213,7 @@ pub struct Workload {
 }
 
 /// Docker's limits of a container. Defaults: null, none.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Cores, above 0.
@@ -222,7 +223,7 @@ pub struct Limits {
 }
 
 /// What a container is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkloadState {
     /// Running: the only state that migrates.
@@ -249,7 +250,7 @@ impl WorkloadState {
 }
 
 /// Who may decide that a workload moves (the label `fogshift.migrate`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MigrateMode {
     /// The planner, as far as the policy's autonomy goes.
@@ -264,7 +265,7 @@ pub enum MigrateMode {
 }
 
 /// A migration under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InFlight {
     /// The workload that moves.

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::feasibility::Reason;
@@ -29,7 +30,7 @@ pub(crate) use choose::{Assessed, Choice};
 pub use relieve::{plan, recheck};
 
 /// What to do, in order, and what is left alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// When it was made (the `now` of the planner).
@@ -41,7 +42,7 @@ pub struct Plan {
 }
 
 /// One thing to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Action {
     /// Move a workload to another node.
@@ -69,7 +70,7 @@ impl Action {
 }
 
 /// Give a workload other limits where it is (`docker update`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Resize {
     /// What is resized.
     pub workload: WorkloadName,
@@ -86,7 +87,7 @@ pub struct Resize {
 }
 
 /// Move a workload to another node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Migrate {
     /// What moves.
     pub workload: WorkloadName,
@@ -129,7 +130,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 /// Who wants a migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
     /// The planner, because the source is overloaded.
@@ -143,7 +144,7 @@ pub enum Trigger {
 }
 
 /// What a migration is expected to cost.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     /// Time in which the workload doesn't run; null if the bandwidth is not known.
@@ -155,7 +156,7 @@ pub struct Expected {
 }
 
 /// What became of a node that was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The workload goes there.
@@ -167,7 +168,7 @@ pub enum Verdict {
 }
 
 /// A node that was looked at.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Candidate {
     /// The node.
@@ -189,7 +190,7 @@ pub struct Candidate {
 }
 
 /// A workload of an overloaded or draining node that stays.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotMoved {
     /// What stays.

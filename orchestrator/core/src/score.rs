@@ -27,6 +27,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::constraint::{Broken, wishes};
@@ -35,7 +36,7 @@ use crate::policy::Policy;
 use crate::projection::{Load, Projection, Share};
 
 /// What is weighed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FactorName {
     /// CPU utilization of the destination once the workload is there.
@@ -96,7 +97,7 @@ impl FactorName {
 }
 
 /// One factor of a score.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Factor {
     /// What was measured or projected; null if nobody knows.
@@ -125,7 +126,7 @@ pub struct Score {
 }
 
 /// A wish of the policy that a destination breaks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Penalty {
     /// The constraint's name.

@@ -14,6 +14,9 @@ use crate::app::App;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// What changes, as server-sent events; each one's data is an `Event`.
+#[utoipa::path(get, path = "/v1/events", tag = "events",
+    responses((status = 200, description = "A stream without an end.", content_type = "text/event-stream", body = String)))]
 pub(super) async fn stream(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let mut events = app.events.listen();
     let shutdown = app.shutdown.clone();

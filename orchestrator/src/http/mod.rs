@@ -2,6 +2,7 @@
 
 mod auth;
 mod decisions;
+pub mod document;
 mod events;
 mod health;
 mod input;
@@ -18,8 +19,10 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYP
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::channel;
@@ -28,33 +31,47 @@ pub use problem::RouteError;
 /// The largest body of a request.
 pub const LARGEST_BODY: usize = 1 << 20;
 
+/// What anybody may read.
+fn reads() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::index))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::one))
+        .routes(routes!(workloads::list))
+        .routes(routes!(workloads::one))
+        .routes(routes!(migrations::list))
+        .routes(routes!(migrations::one))
+        .routes(routes!(decisions::list))
+        .routes(routes!(decisions::one))
+        .routes(routes!(plan::dry_run))
+        .routes(routes!(policy::show))
+        .routes(routes!(events::stream))
+}
+
+/// What only an administrator may do.
+fn writes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(migrations::create))
+        .routes(routes!(migrations::cancel))
+        .routes(routes!(nodes::cordon))
+        .routes(routes!(nodes::uncordon))
+        .routes(routes!(nodes::drain))
+}
+
 /// Every route.
 pub fn router(app: App) -> Router {
-    let guarded = Router::new()
+    let guarded = Router::from(writes())
         .route(fog_api::agent::CHANNEL_PATH, get(channel::upgrade))
-        .route("/v1/migrations", post(migrations::create))
-        .route("/v1/migrations/{id}/cancel", post(migrations::cancel))
-        .route("/v1/nodes/{name}/cordon", post(nodes::cordon))
-        .route("/v1/nodes/{name}/uncordon", post(nodes::uncordon))
-        .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
-    Router::new()
+    Router::from(reads())
         .route("/", get(page::index))
         .route("/page/{file}", get(page::file))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/v1", get(health::index))
-        .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{name}", get(nodes::one))
-        .route("/v1/workloads", get(workloads::list))
-        .route("/v1/workloads/{name}", get(workloads::one))
-        .route("/v1/migrations", get(migrations::list))
-        .route("/v1/migrations/{id}", get(migrations::one))
-        .route("/v1/decisions", get(decisions::list))
-        .route("/v1/decisions/{id}", get(decisions::one))
-        .route("/v1/plan", get(plan::dry_run))
-        .route("/v1/policy", get(policy::show))
-        .route("/v1/events", get(events::stream))
+        .route("/openapi.json", get(document::json))
+        .route("/docs", get(document::page))
+        .route("/docs/docs.js", get(document::script))
+        .route("/docs/docs.css", get(document::style))
         .merge(guarded)
         .fallback(async |uri: Uri| RouteError::UnknownPath { path: uri.path().to_owned() })
         .method_not_allowed_fallback(async |uri: Uri| RouteError::UnknownMethod { path: uri.path().to_owned() })

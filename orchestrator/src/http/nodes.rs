@@ -16,23 +16,37 @@ fn view(app: &Service, name: &str) -> Option<Node> {
     snapshot::node(&app.fleet(), name, &app.policy.get().policy, connected, clock::now())
 }
 
+/// Every node.
+#[utoipa::path(get, path = "/v1/nodes", tag = "nodes", responses((status = 200, description = "The nodes, by name.", body = List<Node>)))]
 pub(super) async fn list(State(app): State<App>) -> Json<List<Node>> {
     let names: Vec<String> = app.fleet().nodes.keys().cloned().collect();
     Json(List { items: names.iter().filter_map(|name| view(&app, name)).collect() })
 }
 
+/// One node.
+#[utoipa::path(get, path = "/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
+    responses((status = 200, description = "The node.", body = Node)))]
 pub(super) async fn one(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Node>, RouteError> {
     view(&app, &name).map(Json).ok_or(RouteError::Unknown { what: "node", name })
 }
 
+/// Nothing new comes to the node.
+#[utoipa::path(post, path = "/v1/nodes/{name}/cordon", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
+    responses((status = 200, description = "The node as it is now.", body = Node)))]
 pub(super) async fn cordon(app: State<App>, name: Path<String>) -> Result<Json<Node>, RouteError> {
     order(app, name, |order| NodeOrder { cordoned: true, ..order }).await
 }
 
+/// The node is used again, and no longer drained.
+#[utoipa::path(post, path = "/v1/nodes/{name}/uncordon", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
+    responses((status = 200, description = "The node as it is now.", body = Node)))]
 pub(super) async fn uncordon(app: State<App>, name: Path<String>) -> Result<Json<Node>, RouteError> {
     order(app, name, |_| NodeOrder::default()).await
 }
 
+/// Everything that can move leaves the node, and nothing new comes.
+#[utoipa::path(post, path = "/v1/nodes/{name}/drain", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
+    responses((status = 200, description = "The node as it is now.", body = Node)))]
 pub(super) async fn drain(app: State<App>, name: Path<String>) -> Result<Json<Node>, RouteError> {
     order(app, name, |_| NodeOrder { cordoned: true, draining: true }).await
 }

@@ -7,6 +7,9 @@ use fog_api::policy::PolicyView;
 use super::RouteError;
 use crate::app::App;
 
+/// The policy in force.
+#[utoipa::path(get, path = "/v1/policy", tag = "policy",
+    responses((status = 200, description = "The policy.", body = PolicyView)))]
 pub(super) async fn show(State(app): State<App>) -> Result<Json<PolicyView>, RouteError> {
     let in_force = app.policy.get();
     Ok(Json(PolicyView {

@@ -1,0 +1,185 @@
+//! `/openapi.json`: the API's description, made from the handlers and types themselves; `/docs` shows it to people.
+//!
+//! Three things are the same everywhere and therefore added here instead of at every handler: the problems that a route
+//! of this shape can answer with, what every write accepts, and fog-core's own types (described by schemars, as the
+//! policy's schema is).
+
+use std::sync::OnceLock;
+
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+use utoipa::openapi::OpenApi;
+
+const PAGE: &str = include_str!("docs/docs.html");
+const SCRIPT: &str = include_str!("docs/docs.js");
+const STYLE: &str = include_str!("docs/docs.css");
+
+static DOCUMENT: OnceLock<Value> = OnceLock::new();
+
+/// The OpenAPI document.
+pub fn document() -> &'static Value {
+    DOCUMENT.get_or_init(|| {
+        let reads = super::reads().into_openapi();
+        let writes = super::writes().into_openapi();
+        build(&reads, &writes)
+    })
+}
+
+/// Every path that can be read and has no parameter in it.
+pub(super) fn resources() -> Vec<String> {
+    let paths = document()["paths"].as_object().into_iter().flatten();
+    paths
+        .filter(|(path, item)| path.starts_with("/v1/") && !path.contains('{') && item.get("get").is_some())
+        .map(|(path, _)| path.clone())
+        .collect()
+}
+
+pub(super) async fn json() -> axum::Json<&'static Value> {
+    axum::Json(document())
+}
+
+pub(super) async fn page() -> Response {
+    ([(CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()
+}
+
+pub(super) async fn script() -> Response {
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT).into_response()
+}
+
+pub(super) async fn style() -> Response {
+    ([(CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
+}
+
+fn build(reads: &OpenApi, writes: &OpenApi) -> Value {
+    let mut document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Fogshift",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "Instants are RFC 3339 in UTC, units are in the names (`downtime_ms`, `memory_bytes`), fractions \
+                run from 0 to 1. Every error is an RFC 9457 problem with a stable `type`.",
+        },
+        "paths": {},
+        "components": {
+            "schemas": {},
+            "securitySchemes": {"token": {
+                "type": "http", "scheme": "bearer",
+                "description": "Writes need the administrator's token: the file `token` in the data directory.",
+            }},
+        },
+    });
+    for (api, write) in [(reads, false), (writes, true)] {
+        let api = serde_json::to_value(api).expect("an OpenAPI document is JSON");
+        merge(&mut document["components"]["schemas"], &api["components"]["schemas"]);
+        for (path, item) in api["paths"].as_object().into_iter().flatten() {
+            for (method, operation) in item.as_object().into_iter().flatten() {
+                let mut operation = operation.clone();
+                complete(path, &mut operation, write);
+                document["paths"][path][method] = operation;
+            }
+        }
+    }
+    let schemas = &mut document["components"]["schemas"];
+    foreign::<fog_core::Plan>(schemas, "Plan", SchemaSettings::draft2020_12().for_serialize());
+    foreign::<fog_core::Snapshot>(schemas, "Snapshot", SchemaSettings::draft2020_12().for_deserialize());
+    foreign::<fog_core::Policy>(schemas, "Policy", SchemaSettings::draft2020_12().for_serialize());
+    utoipa_problem(schemas);
+    sort(&mut document["paths"]);
+    sort(&mut document["components"]["schemas"]);
+    document
+}
+
+/// The error's own schema, which no handler names.
+fn utoipa_problem(schemas: &mut Value) {
+    use fog_api::problem::{FieldError, Problem};
+    use utoipa::PartialSchema;
+    schemas["Problem"] = serde_json::to_value(Problem::schema()).expect("a schema is JSON");
+    schemas["FieldError"] = serde_json::to_value(FieldError::schema()).expect("a schema is JSON");
+}
+
+/// Adds a type of fog-core's under `name`; the types inside it get `name` as a prefix, because fog-api has others of the
+/// same names.
+fn foreign<T: JsonSchema>(schemas: &mut Value, name: &str, settings: SchemaSettings) {
+    let mut root = settings.into_generator().into_root_schema_for::<T>().to_value();
+    let Some(fields) = root.as_object_mut() else { return };
+    fields.remove("$schema");
+    let inner = fields.remove("$defs").unwrap_or_default();
+    let mut inner: Map<String, Value> = inner.as_object().cloned().unwrap_or_default();
+    rename(&mut root, name);
+    schemas[name] = root;
+    for (own, schema) in &mut inner {
+        rename(schema, name);
+        schemas[format!("{name}{own}")] = schema.take();
+    }
+}
+
+fn rename(value: &mut Value, prefix: &str) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(target)) = fields.get_mut("$ref")
+                && let Some(own) = target.strip_prefix("#/$defs/")
+            {
+                *target = format!("#/components/schemas/{prefix}{own}");
+            }
+            fields.values_mut().for_each(|value| rename(value, prefix));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|value| rename(value, prefix)),
+        _ => {}
+    }
+}
+
+/// What every operation of this shape has.
+fn complete(path: &str, operation: &mut Value, write: bool) {
+    let own = operation["operationId"].as_str().unwrap_or_default();
+    let tag = operation["tags"][0].as_str().unwrap_or_default();
+    operation["operationId"] = json!(format!("{tag}_{own}"));
+    operation["security"] = if write { json!([{"token": []}]) } else { json!([{}, {"token": []}]) };
+    let takes = |place: &str| {
+        operation["parameters"].as_array().is_some_and(|all| all.iter().any(|parameter| parameter["in"] == place))
+    };
+    let mut problems = vec![("401", "The token is missing or wrong.")];
+    if takes("path") {
+        problems.push(("404", "There is no such thing."));
+    }
+    if takes("path") || takes("query") || !operation["requestBody"].is_null() {
+        problems.push(("400", "The request does not have the right form."));
+    }
+    if !operation["requestBody"].is_null() {
+        problems.push(("413", "The body is too large."));
+        problems.push(("422", "A field says something that cannot be."));
+    }
+    if write {
+        problems.push(("409", "It cannot be done as things are."));
+    }
+    if path.starts_with("/v1/") {
+        problems.push(("429", "Too many requests; `Retry-After` says when to come again."));
+    }
+    problems.push(("500", "The orchestrator's fault; its log says more."));
+    for (status, description) in problems {
+        let responses = &mut operation["responses"][status];
+        if responses.is_null() {
+            *responses = json!({
+                "description": description,
+                "content": {fog_api::problem::MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            });
+        }
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    for (name, value) in from.as_object().into_iter().flatten() {
+        into[name] = value.clone();
+    }
+}
+
+/// Sorted, so that the committed document changes only where the API does.
+fn sort(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        let sorted: std::collections::BTreeMap<String, Value> = std::mem::take(fields).into_iter().collect();
+        fields.extend(sorted);
+    }
+}
