@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sim build check test test-full e2e chaos bench-decisions deny deps deps-build clean
+.PHONY: help demo demo-sim build check test test-full e2e monitoring chaos bench-decisions deny deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,12 +28,21 @@ check: deps-build ## Fast inner loop: format, lints, unit and property tests; no
 
 test: ## Everything: check, then the end-to-end tests on real hosts
 	@[ "$$(id -u)" = 0 ] || { echo "The end-to-end tests start real hosts, which needs root: run 'make test' as root, or 'make check' for the rest."; exit 1; }
-	$(MAKE) --no-print-directory deps check build e2e
+	$(MAKE) --no-print-directory deps check build monitoring e2e
 
 e2e: ## The end-to-end tests alone, after make build
 	$(CARGO) build --locked -p fog-lab
 	$(CARGO) test --locked -p fog-lab --test real_hosts -- --ignored --test-threads=1
 	$(CARGO) test --locked -p fog-e2e -- --test-threads=1 --nocapture
+
+monitoring: $(TARGET)/prometheus/usr/bin/prometheus ## The metrics, alert rules and dashboard against a real Prometheus
+	FOG_PROMETHEUS_DIR=$(abspath $(TARGET))/prometheus/usr/bin $(CARGO) test --locked -p fog-orchestrator --test monitoring -- --ignored
+
+# Debian's own package, unpacked and not installed: no service starts, nothing stays.
+$(TARGET)/prometheus/usr/bin/prometheus:
+	mkdir -p $(TARGET)/prometheus
+	[ "$$(id -u)" != 0 ] || apt-get update -qq
+	cd $(TARGET)/prometheus && rm -f *.deb && apt-get -qq -o APT::Sandbox::User=root download prometheus && dpkg-deb -x prometheus_*.deb . && rm -f *.deb
 
 chaos: deps build ## Random faults in N real migrations (N=50, SEED=a number to repeat a run)
 	N=$(or $(N),50) $(if $(SEED),SEED=$(SEED)) $(TARGET)/release/fog-chaos

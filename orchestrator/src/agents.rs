@@ -96,6 +96,11 @@ impl Agents {
         self.arrivals.subscribe()
     }
 
+    /// Messages that wait for their agents.
+    pub fn waiting(&self) -> usize {
+        self.connections().values().map(|connection| QUEUE - connection.queue.capacity()).sum()
+    }
+
     /// The connected nodes.
     pub fn connected(&self) -> Vec<String> {
         self.connections().keys().cloned().collect()

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::driver::Drivers;
 use crate::events::Events;
 use crate::fleet::Fleet;
+use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
 use crate::store::Store;
 
@@ -31,6 +32,8 @@ pub struct Service {
     pub events: Events,
     /// The running migrations.
     pub drivers: Drivers,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Guards writes and agents.
     pub token: String,
     /// Cancelled once the service is to end.

@@ -117,6 +117,7 @@ async fn converse(app: &App, socket: &mut WebSocket, seat: &mut Seat, hello: &He
                 }
                 Ok(Some(Err(error))) => {
                     // It may be newer than we are; what can be read still counts.
+                    app.metrics.unreadable.inc();
                     tracing::warn!(node = hello.node, "a message cannot be read and is passed over: {error}");
                 }
                 Ok(None) => return,

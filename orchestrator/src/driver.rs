@@ -50,6 +50,7 @@ pub enum Input {
 #[derive(Default)]
 pub struct Drivers {
     inputs: Mutex<BTreeMap<Uuid, mpsc::UnboundedSender<Input>>>,
+    phases: Mutex<BTreeMap<Uuid, fog_api::migration::Phase>>,
     tasks: TaskTracker,
 }
 
@@ -61,6 +62,19 @@ impl Drivers {
     /// Hands an input to a migration; `false`: it is not running.
     pub fn give(&self, migration: Uuid, input: Input) -> bool {
         self.inputs().get(&migration).is_some_and(|inputs| inputs.send(input).is_ok())
+    }
+
+    /// Where the running migrations stand.
+    pub fn phases(&self) -> Vec<fog_api::migration::Phase> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+    }
+
+    fn stands(&self, migration: Uuid, phase: Option<fog_api::migration::Phase>) {
+        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        match phase {
+            Some(phase) => phases.insert(migration, phase),
+            None => phases.remove(&migration),
+        };
     }
 
     /// Waits until every task has ended, after the shutdown was cancelled.
@@ -105,6 +119,7 @@ fn spawn(app: &App, stored: StoredMigration) {
         let app = driver.app.clone();
         driver.run(inputs).await;
         app.drivers.inputs().remove(&id);
+        app.drivers.stands(id, None);
     });
 }
 
@@ -267,6 +282,9 @@ impl Driver {
         if matches!(state.phase, Phase::RolledBack | Phase::RollingBack) {
             record.downtime_ms = None; // that of a move that did not take place
         }
+        if state.phase.is_over() && !self.migration.state.phase.is_over() {
+            self.app.metrics.ended(record);
+        }
         self.migration.state = state;
     }
 
@@ -305,6 +323,7 @@ impl Driver {
     }
 
     fn tell(&self) {
+        self.app.drivers.stands(self.migration.record.id, Some(self.migration.record.phase));
         self.app.events.tell(PublicEvent::Migration { migration: self.migration.record.clone() });
     }
 

@@ -1,7 +1,7 @@
 //! What agents report: checked, remembered, stored, told.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fog_api::agent::{Heartbeat, Hello, Sample};
 use fog_api::event::Event;
@@ -31,11 +31,18 @@ pub async fn hello(app: &Service, hello: &Hello) -> Result<(), StoreError> {
 
 /// Samples arrived. Returns the highest sequence number that is stored.
 pub async fn heartbeat(app: &Service, node: &str, boot: Uuid, heartbeat: Heartbeat) -> Result<Option<u64>, StoreError> {
+    let begin = Instant::now();
     let mut samples = heartbeat.samples;
     samples.iter_mut().for_each(bound);
     let Some(up_to) = samples.iter().map(|sample| sample.seq).max() else { return Ok(None) };
     let now = clock::now();
+    if let Some(newest) = samples.last() {
+        app.metrics.lag.observe(now.duration_since(newest.at).as_secs_f64().max(0.0));
+    }
     app.store.save_samples(node, boot, &samples, now).await?;
+    app.metrics.ingest.observe(begin.elapsed().as_secs_f64());
+    app.metrics.samples.inc_by(samples.len() as u64);
+    app.metrics.values.inc_by(samples.iter().map(values).sum());
     let window = usize::try_from(app.policy.get().policy.sampling.window).unwrap_or(usize::MAX);
     let changes = app.fleet().heartbeat(node, &samples, window, now);
     for change in changes {
@@ -53,6 +60,13 @@ pub async fn heartbeat(app: &Service, node: &str, boot: Uuid, heartbeat: Heartbe
     }
     tell_node(app, node);
     Ok(Some(up_to))
+}
+
+/// How many measured values a sample holds.
+fn values(sample: &Sample) -> u64 {
+    let own = 7 + 3 * u64::from(sample.pressure.is_some()) + u64::from(sample.temperature_c.is_some());
+    let workloads = sample.workloads.as_ref().map_or(0, Vec::len) * 2;
+    own + (workloads + sample.links.len() * 2) as u64
 }
 
 /// Agents measure; a rounding above 1 or a broken sensor must not reach a decision.

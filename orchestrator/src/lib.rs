@@ -14,6 +14,7 @@ pub mod events;
 pub mod fleet;
 pub mod http;
 pub mod ingest;
+pub mod metrics;
 pub mod planner;
 pub mod policy;
 pub mod record;

@@ -44,6 +44,7 @@ pub async fn run(app: App) {
         let plan = {
             let policy = app.policy.get();
             let now = clock::now();
+            let _timer = app.metrics.planner.start_timer();
             let snapshot = snapshot::build(&app.fleet(), &policy.policy, now);
             fog_core::plan::plan(&snapshot, &policy.policy, now)
         };
@@ -56,6 +57,8 @@ pub async fn run(app: App) {
 
 async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, String>) {
     let policy = app.policy.get();
+    let word = if matches!(action, Action::Migrate(_)) { "migrate" } else { "resize" };
+    app.metrics.planned.with_label_values(&[word]).inc();
     let migrate = match action {
         Action::Migrate(migrate) => migrate,
         Action::Resize(resize) => {

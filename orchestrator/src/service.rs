@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::driver::{self, Drivers};
 use crate::events::Events;
 use crate::fleet::Fleet;
+use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
 use crate::store::Store;
 use crate::{clock, http, ingest, planner, token};
@@ -65,6 +66,7 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
         agents: Agents::default(),
         events: Events::default(),
         drivers: Drivers::default(),
+        metrics: Metrics::new()?,
         token,
         shutdown: CancellationToken::new(),
     }))

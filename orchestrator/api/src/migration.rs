@@ -67,6 +67,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// The phases in which something happens, in their order.
+    pub const RUNNING: [Self; 7] = [
+        Self::Inspecting,
+        Self::Reserving,
+        Self::Moving,
+        Self::Committing,
+        Self::Resuming,
+        Self::Discarding,
+        Self::RollingBack,
+    ];
+
     /// Whether nothing more will happen.
     pub const fn is_over(self) -> bool {
         matches!(self, Phase::Done | Phase::RolledBack | Phase::Failed)

@@ -6,6 +6,7 @@ pub mod document;
 mod events;
 mod health;
 mod input;
+mod metrics;
 mod migrations;
 mod nodes;
 mod page;
@@ -72,9 +73,11 @@ pub fn router(app: App) -> Router {
         .route("/docs", get(document::page))
         .route("/docs/docs.js", get(document::script))
         .route("/docs/docs.css", get(document::style))
+        .route("/metrics", get(metrics::text))
         .merge(guarded)
         .fallback(async |uri: Uri| RouteError::UnknownPath { path: uri.path().to_owned() })
         .method_not_allowed_fallback(async |uri: Uri| RouteError::UnknownMethod { path: uri.path().to_owned() })
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::measure))
         .layer(middleware::from_fn(harden))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .with_state(app)

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use fog_api::problem::{FieldError, MEDIA_TYPE, Problem};
 use fog_core::place::Refusal;
 
+use crate::metrics::MetricsError;
 use crate::planner::BeginError;
 use crate::store::StoreError;
 
@@ -68,6 +69,9 @@ pub enum RouteError {
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The metrics cannot be read.
+    #[error("{0}")]
+    Metrics(#[from] MetricsError),
     /// A defect.
     #[error("the orchestrator has a defect here; its log shows it")]
     Defect,
@@ -128,7 +132,7 @@ impl RouteError {
             RouteError::NotBegun(BeginError::Gone(_) | BeginError::Store(StoreError::OwnerChanged { .. })) => {
                 (S::CONFLICT, "workload-gone", "The workload is gone meanwhile")
             }
-            RouteError::NotBegun(_) | RouteError::Store(_) => {
+            RouteError::NotBegun(_) | RouteError::Store(_) | RouteError::Metrics(_) => {
                 (S::INTERNAL_SERVER_ERROR, "store", "The orchestrator's store failed")
             }
             RouteError::Defect => (S::INTERNAL_SERVER_ERROR, "defect", "A defect"),

@@ -9,7 +9,7 @@ mod migrations;
 mod ownership;
 mod telemetry;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,6 +26,16 @@ pub struct Store {
     ledger: SqlitePool,
     telemetry: SqlitePool,
     readers: SqlitePool,
+    file: PathBuf,
+}
+
+/// How large the database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreSize {
+    /// The database itself.
+    pub database_bytes: u64,
+    /// The write-ahead log beside it.
+    pub log_bytes: u64,
 }
 
 /// What can go wrong with the store.
@@ -74,7 +84,15 @@ impl Store {
         sqlx::migrate!("../migrations/sqlite").run(&ledger).await?;
         let telemetry = one().connect_with(writer(SqliteSynchronous::Normal)).await?;
         let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options.clone().read_only(true)).await?;
-        Ok(Self { ledger, telemetry, readers })
+        Ok(Self { ledger, telemetry, readers, file: file.to_owned() })
+    }
+
+    /// How large its files are.
+    pub async fn size(&self) -> Result<StoreSize, StoreError> {
+        let log = self.file.with_extension("db-wal");
+        let database_bytes = tokio::fs::metadata(&self.file).await.map_err(sqlx::Error::Io)?.len();
+        let log_bytes = tokio::fs::metadata(log).await.map_or(0, |file| file.len());
+        Ok(StoreSize { database_bytes, log_bytes })
     }
 
     /// Whether it answers.
