@@ -7,7 +7,7 @@ use anyhow::Context;
 use fog_api::event::Event;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +75,8 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
 async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Before anybody can know that we run: without a handler, the signal ends the process.
+    let hangup = signal(SignalKind::hangup())?;
     let mut tasks = JoinSet::new();
     for listener in listeners {
         let server = axum::serve(listener, http::router(app.clone()))
@@ -87,7 +89,7 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         Ok(())
     });
     let reloading = app.clone();
-    tasks.spawn(reload_policy(reloading));
+    tasks.spawn(reload_policy(reloading, hangup));
     let silence = app.clone();
     tasks.spawn(async move {
         ingest::watch_silence(silence).await;
@@ -118,8 +120,7 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
 }
 
 /// SIGHUP: the policy file is read again.
-async fn reload_policy(app: App) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn reload_policy(app: App, mut hangup: Signal) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             _ = hangup.recv() => {}
