@@ -44,7 +44,15 @@ pub fn decision(
         reason: migrate.reason.clone(),
         policy_version,
         migration,
+        trigger: Some(word(&migrate.trigger)),
+        strategy_reason: Some(migrate.strategy_reason.clone()),
+        gain: Some(migrate.gain),
+        benefit_s: Some(migrate.benefit_s),
+        cost_s: migrate.cost_s,
+        expected_downtime_ms: migrate.expected.downtime_ms,
+        expected_bytes: Some(migrate.expected.bytes),
         candidates: migrate.candidates.iter().map(candidate).collect(),
+        omitted: migrate.omitted,
     }
 }
 
@@ -71,8 +79,23 @@ fn candidate(candidate: &Candidate) -> decision::Candidate {
                 (name.as_str().to_owned(), factor)
             })
             .collect(),
+        penalties: candidate
+            .penalties
+            .iter()
+            .map(|penalty| decision::Penalty { constraint: penalty.constraint.clone(), weight: penalty.weight })
+            .collect(),
         reason: candidate.reason.clone(),
+        reasons: candidate
+            .reasons
+            .iter()
+            .map(|reason| decision::Reason { code: word(&reason.code), detail: reason.detail.clone() })
+            .collect(),
     }
+}
+
+/// The word that a plain enumeration has in JSON.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A new migration's record.

@@ -11,6 +11,7 @@ mod wait;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use crate::decision::Decision;
 use crate::list::List;
 use crate::migration::{Migration, MigrationRequest};
-use crate::node::Node;
+use crate::node::{Link, Node, Samples};
 use crate::policy::PolicyView;
 use crate::problem::Problem;
 use crate::workload::Workload;
@@ -80,7 +81,25 @@ impl Client {
 
     /// Every node.
     pub async fn nodes(&self) -> Result<List<Node>, ClientError> {
-        self.get(&["v1", "nodes"], &[]).await
+        self.whole(&["v1", "nodes"], &[]).await
+    }
+
+    /// Every link, as each of its ends measured it.
+    pub async fn links(&self) -> Result<List<Link>, ClientError> {
+        self.whole(&["v1", "links"], &[]).await
+    }
+
+    /// A node's past, in points of `step_s` seconds; the orchestrator chooses what is left out.
+    pub async fn samples(
+        &self,
+        node: &str,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+        step_s: Option<u32>,
+    ) -> Result<Samples, ClientError> {
+        let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let query = [("from", text(from)), ("to", text(to)), ("step_s", step_s.map(|step| step.to_string()))];
+        self.get(&["v1", "nodes", node, "samples"], &query).await
     }
 
     /// One node.
@@ -110,7 +129,7 @@ impl Client {
 
     /// Every workload, or those of one node.
     pub async fn workloads(&self, node: Option<&str>) -> Result<List<Workload>, ClientError> {
-        self.get(&["v1", "workloads"], &[("node", node.map(str::to_owned))]).await
+        self.whole(&["v1", "workloads"], &[("node", node.map(str::to_owned))]).await
     }
 
     /// One workload.
@@ -158,6 +177,26 @@ impl Client {
     pub async fn ready(&self) -> Result<(), ClientError> {
         let request = self.request(Method::GET, &["readyz"], &[])?.timeout(REQUEST_TIMEOUT);
         self.send(request).await.map(drop)
+    }
+
+    /// Every page of a list as one.
+    async fn whole<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<String>)],
+    ) -> Result<List<T>, ClientError> {
+        let mut items = Vec::new();
+        let mut cursor = None;
+        loop {
+            let mut query = query.to_vec();
+            query.extend([("limit", Some("1000".to_owned())), ("cursor", cursor)]);
+            let page: List<T> = self.get(path, &query).await?;
+            items.extend(page.items);
+            match page.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(List { items, next_cursor: None }),
+            }
+        }
     }
 
     async fn get<T: DeserializeOwned>(

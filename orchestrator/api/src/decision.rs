@@ -28,8 +28,32 @@ pub struct Decision {
     pub policy_version: u64,
     /// The migration that carries it out.
     pub migration: Option<Uuid>,
+    /// What made the planner look: `overload`, `drain`, `balance` or `manual`.
+    #[serde(default)]
+    pub trigger: Option<String>,
+    /// How state is to travel, and why that way.
+    #[serde(default)]
+    pub strategy_reason: Option<String>,
+    /// How much less busy the workload's new node is than its old one, as a fraction.
+    #[serde(default)]
+    pub gain: Option<f64>,
+    /// Seconds that the workload wins.
+    #[serde(default)]
+    pub benefit_s: Option<f64>,
+    /// Seconds that the move takes from it; `None` when the bandwidth is not known.
+    #[serde(default)]
+    pub cost_s: Option<f64>,
+    /// The downtime that was expected.
+    #[serde(default)]
+    pub expected_downtime_ms: Option<u64>,
+    /// The state that was expected to travel.
+    #[serde(default)]
+    pub expected_bytes: Option<u64>,
     /// Every node that was looked at, best first.
     pub candidates: Vec<Candidate>,
+    /// Other nodes that `candidates` leaves out: in a large cluster only the most promising are kept.
+    #[serde(default)]
+    pub omitted: usize,
 }
 
 /// A node that was looked at as a destination.
@@ -43,8 +67,32 @@ pub struct Candidate {
     pub score: Option<f64>,
     /// Each factor by its name.
     pub factors: BTreeMap<String, Factor>,
+    /// The policy's wishes that it breaks: taken off the sum of the contributions.
+    #[serde(default)]
+    pub penalties: Vec<Penalty>,
     /// One sentence for people.
     pub reason: String,
+    /// Everything that speaks against it, for programs.
+    #[serde(default)]
+    pub reasons: Vec<Reason>,
+}
+
+/// A wish of the policy that a candidate breaks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Penalty {
+    /// The constraint's name.
+    pub constraint: String,
+    /// What it costs the score, 0 to 1.
+    pub weight: f64,
+}
+
+/// Something that speaks against a candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reason {
+    /// What kind of reason, for example `cooldown`.
+    pub code: String,
+    /// The reason in words.
+    pub detail: String,
 }
 
 /// What came of a candidate.

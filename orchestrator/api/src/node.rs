@@ -47,6 +47,67 @@ pub struct Node {
     pub heartbeat_at: Option<Timestamp>,
 }
 
+/// The way from one node to another: `GET /v1/links`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Link {
+    /// The node that measured.
+    pub from: String,
+    /// The other node.
+    pub to: String,
+    /// Round-trip time, median of the recent probes; `None` while nothing answered.
+    pub rtt_ms: Option<f64>,
+    /// Fraction of the recent probes that went unanswered, 0 to 1.
+    pub loss: f64,
+    /// Learned from real transfers; `None` before the first.
+    pub bandwidth_mbps: Option<f64>,
+    /// When it was measured, by the node's clock.
+    pub at: Timestamp,
+}
+
+/// A node's past: `GET /v1/nodes/{name}/samples`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Samples {
+    /// The node's name.
+    pub node: String,
+    /// The beginning of the range.
+    pub from: Timestamp,
+    /// Its end, not part of it.
+    pub to: Timestamp,
+    /// Seconds between two points.
+    pub step_s: u64,
+    /// The points, oldest first; steps without a sample are left out.
+    pub points: Vec<SamplePoint>,
+}
+
+/// The samples of one step: means, unless the name says otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SamplePoint {
+    /// The step's beginning.
+    pub at: Timestamp,
+    /// How many samples it holds.
+    pub samples: u64,
+    /// CPU, 0 to 1.
+    pub cpu: f64,
+    /// The highest CPU, 0 to 1.
+    pub cpu_max: f64,
+    /// Memory, 0 to 1.
+    pub memory: f64,
+    /// The highest memory, 0 to 1.
+    pub memory_max: f64,
+    /// Processes running or waiting for a CPU.
+    pub run_queue: f64,
+    /// Pressure stall information, where it is measured.
+    pub pressure: Option<Pressure>,
+    /// Used fraction of Docker's file system, 0 to 1.
+    pub disk: f64,
+    /// Bytes received a second.
+    pub received_bytes_per_s: f64,
+    /// Bytes sent a second.
+    pub sent_bytes_per_s: f64,
+    /// Hottest sensor, degrees Celsius.
+    pub temperature_c: Option<f64>,
+}
+
 /// A node's newest sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Utilization {

@@ -24,12 +24,30 @@ pub struct Problem {
 }
 
 /// What was wrong with one field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
-    /// JSON pointer to the field, for example `/destination`.
+    /// JSON pointer to the body's field, for example `/destination`; empty for the whole body or for a parameter.
     pub pointer: String,
+    /// The parameter of the path, the query or a header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// Where in the text that the field holds, for a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// The field inside that text, for example `overload.cpu.done`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
     /// What was expected.
     pub detail: String,
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
 }
 
 impl std::fmt::Display for Problem {

@@ -87,7 +87,7 @@ mod tests {
             title: "The token is missing or wrong".into(),
             status,
             detail: detail.into(),
-            errors: vec![FieldError { pointer: "/destination".into(), detail: field.into() }],
+            errors: vec![FieldError { pointer: "/destination".into(), detail: field.into(), ..FieldError::default() }],
         }))
     }
 

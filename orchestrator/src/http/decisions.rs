@@ -4,34 +4,88 @@ use axum::Json;
 use axum::extract::State;
 use fog_api::decision::Decision;
 use fog_api::list::List;
+use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::RouteError;
-use super::input::{Id, Limit, Parameters};
+use super::input::{Id, Parameters};
+use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
 use crate::app::App;
+use crate::store::Listing;
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum By {
+    At,
+    Workload,
+    Gain,
+}
+
+impl SortKey for By {
+    const NAMES: &'static [(&'static str, Self)] = &[("at", By::At), ("workload", By::Workload), ("gain", By::Gain)];
+    const DESCENDING: bool = true;
+}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
-    /// At most so many.
+    /// Only those about this workload.
+    workload: Option<String>,
+    /// Only those about what was on this node.
+    source: Option<String>,
+    /// Only those that send something to this node.
+    destination: Option<String>,
+    /// Only those that `policy` or `user` asked for.
+    asked_by: Option<String>,
+    /// Only those made at or after this.
+    #[param(value_type = Option<String>, format = "date-time")]
+    since: Option<Timestamp>,
+    /// Only those made before this.
+    #[param(value_type = Option<String>, format = "date-time")]
+    until: Option<Timestamp>,
+    /// At most so many items.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
+    /// The order; `-` in front turns it round.
+    #[param(schema_with = Sort::<By>::schema)]
+    sort: Option<Sort<By>>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
 }
 
 /// Decisions, newest first.
 #[utoipa::path(get, path = "/v1/decisions", tag = "decisions", params(Filter),
-    responses((status = 200, description = "The decisions, newest first.", body = List<Decision>)))]
+    responses((status = 200, description = "A page of the decisions.", body = List<Decision>)))]
 pub(super) async fn list(
     State(app): State<App>,
     Parameters(filter): Parameters<Filter>,
 ) -> Result<Json<List<Decision>>, RouteError> {
-    Ok(Json(List { items: app.store.decisions(filter.limit.0).await? }))
+    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
+    let mut conditions = Conditions::default();
+    conditions.add("json_extract(body, '$.workload') =", filter.workload);
+    conditions.add("json_extract(body, '$.source') =", filter.source);
+    conditions.add("json_extract(body, '$.destination') =", filter.destination);
+    conditions.add("json_extract(body, '$.asked_by') =", filter.asked_by);
+    conditions.add("at_ms >=", filter.since.map(Timestamp::as_millisecond));
+    conditions.add("at_ms <", filter.until.map(Timestamp::as_millisecond));
+    let listing = Listing {
+        table: "decisions",
+        body: "body",
+        unique: "id",
+        key: match asked.sort.by {
+            By::At => "at_ms",
+            By::Workload => "json_extract(body, '$.workload')",
+            By::Gain => "json_extract(body, '$.gain')",
+        },
+        descending: asked.sort.descending,
+        limit: asked.limit + 1,
+    };
+    asked.stored(&app.store, listing, &conditions).await.map(Json)
 }
 
-/// One decision, with every candidate and factor.
+/// One decision, with every candidate, factor and penalty.
 #[utoipa::path(get, path = "/v1/decisions/{id}", tag = "decisions", params(("id" = uuid::Uuid, Path, description = "The decision's id.")),
     responses((status = 200, description = "The decision.", body = Decision)))]
 pub(super) async fn one(State(app): State<App>, Id(id): Id) -> Result<Json<Decision>, RouteError> {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
 
 const PAGE: &str = include_str!("docs/docs.html");
@@ -87,18 +88,20 @@ fn build(reads: &OpenApi, writes: &OpenApi) -> Value {
     foreign::<fog_core::Plan>(schemas, "Plan", SchemaSettings::draft2020_12().for_serialize());
     foreign::<fog_core::Snapshot>(schemas, "Snapshot", SchemaSettings::draft2020_12().for_deserialize());
     foreign::<fog_core::Policy>(schemas, "Policy", SchemaSettings::draft2020_12().for_serialize());
-    utoipa_problem(schemas);
+    wire::<fog_api::problem::Problem>(schemas);
+    wire::<fog_api::event::Event>(schemas);
     sort(&mut document["paths"]);
     sort(&mut document["components"]["schemas"]);
     document
 }
 
-/// The error's own schema, which no handler names.
-fn utoipa_problem(schemas: &mut Value) {
-    use fog_api::problem::{FieldError, Problem};
-    use utoipa::PartialSchema;
-    schemas["Problem"] = serde_json::to_value(Problem::schema()).expect("a schema is JSON");
-    schemas["FieldError"] = serde_json::to_value(FieldError::schema()).expect("a schema is JSON");
+/// Adds a type that no handler names, with those inside it.
+fn wire<T: ToSchema>(schemas: &mut Value) {
+    let mut all = vec![(T::name().into_owned(), T::schema())];
+    T::schemas(&mut all);
+    for (name, schema) in all {
+        schemas[name] = serde_json::to_value(schema).expect("a schema is JSON");
+    }
 }
 
 /// Adds a type of fog-core's under `name`; the types inside it get `name` as a prefix, because fog-api has others of the

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
@@ -58,10 +58,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = RouteError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, RouteError> {
-        let malformed = |detail| RouteError::Malformed { pointer: "id".to_owned(), detail };
-        let Path(text) =
-            Path::<String>::from_request_parts(parts, state).await.map_err(|error| malformed(error.body_text()))?;
-        text.parse().map(Self).map_err(|error| malformed(format!("{text:?} is no id: {error}")))
+        let Name(text) = Name::from_request_parts(parts, state).await?;
+        text.parse().map(Self).map_err(|error| RouteError::parameter("id", format!("{text:?} is no id: {error}")))
+    }
+}
+
+/// A name in the path.
+pub(super) struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = RouteError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, RouteError> {
+        Path::from_request_parts(parts, state)
+            .await
+            .map(|Path(name)| Self(name))
+            .map_err(|error| RouteError::parameter("path", error.body_text()))
     }
 }
 
@@ -71,29 +83,15 @@ pub(super) struct Parameters<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
     type Rejection = RouteError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, RouteError> {
-        Query::from_request_parts(parts, state)
-            .await
-            .map(|Query(value)| Self(value))
-            .map_err(|error| RouteError::Malformed { pointer: "query".to_owned(), detail: error.body_text() })
-    }
-}
-
-/// How many items a list gives.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limit(pub u32);
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self(100)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Limit {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u32::deserialize(deserializer)? {
-            limit @ 1..=1000 => Ok(Self(limit)),
-            other => Err(serde::de::Error::custom(format!("limit is {other}, expected 1 to 1000"))),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, RouteError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
+            let detail = error.inner().to_string();
+            // An unknown name is an error of the whole query: its name is only in the text.
+            let unknown = ["unknown field `", "duplicate field `"].iter().find_map(|begin| detail.strip_prefix(begin));
+            let named = unknown.and_then(|rest| rest.split('`').next()).map(str::to_owned);
+            RouteError::parameter(named.unwrap_or_else(|| error.path().to_string()), detail)
+        })
     }
 }

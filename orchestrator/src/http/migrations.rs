@@ -5,16 +5,39 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use fog_api::list::List;
-use fog_api::migration::{Migration, MigrationRequest};
+use fog_api::migration::{Migration, MigrationRequest, Phase};
+use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::RouteError;
-use super::input::{Id, Json, Limit, Parameters};
+use super::input::{Id, Json, Parameters};
+use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
 use crate::app::App;
 use crate::driver::Input;
 use crate::record::{self, AskedBy};
+use crate::store::Listing;
 use crate::{clock, planner, snapshot};
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum By {
+    CreatedAt,
+    Workload,
+    Phase,
+    Downtime,
+    Sent,
+}
+
+impl SortKey for By {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("created_at", By::CreatedAt),
+        ("workload", By::Workload),
+        ("phase", By::Phase),
+        ("downtime_ms", By::Downtime),
+        ("sent_bytes", By::Sent),
+    ];
+    const DESCENDING: bool = true;
+}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -22,21 +45,65 @@ use crate::{clock, planner, snapshot};
 pub(super) struct Filter {
     /// Only this workload's.
     workload: Option<String>,
-    /// At most so many.
+    /// Only those from this node.
+    source: Option<String>,
+    /// Only those to this node.
+    destination: Option<String>,
+    /// Only those that stand here.
+    phase: Option<Phase>,
+    /// Only those that are over, or are not.
+    over: Option<bool>,
+    /// Only those that `policy` or `user` asked for.
+    asked_by: Option<String>,
+    /// Only those that began at or after this.
+    #[param(value_type = Option<String>, format = "date-time")]
+    since: Option<Timestamp>,
+    /// Only those that began before this.
+    #[param(value_type = Option<String>, format = "date-time")]
+    until: Option<Timestamp>,
+    /// At most so many items.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
+    /// The order; `-` in front turns it round.
+    #[param(schema_with = Sort::<By>::schema)]
+    sort: Option<Sort<By>>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
 }
 
 /// Migrations, newest first.
 #[utoipa::path(get, path = "/v1/migrations", tag = "migrations", params(Filter),
-    responses((status = 200, description = "The migrations, newest first.", body = List<Migration>)))]
+    responses((status = 200, description = "A page of the migrations.", body = List<Migration>)))]
 pub(super) async fn list(
     State(app): State<App>,
     Parameters(filter): Parameters<Filter>,
 ) -> Result<axum::Json<List<Migration>>, RouteError> {
-    let items = app.store.migrations(filter.workload.as_deref(), filter.limit.0).await?;
-    Ok(axum::Json(List { items }))
+    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
+    let mut conditions = Conditions::default();
+    conditions.add("workload =", filter.workload);
+    conditions.add("json_extract(record, '$.source') =", filter.source);
+    conditions.add("json_extract(record, '$.destination') =", filter.destination);
+    conditions.add("json_extract(record, '$.phase') =", filter.phase.map(|phase| phase.to_string()));
+    conditions.add("over =", filter.over);
+    conditions.add("json_extract(record, '$.asked_by') =", filter.asked_by);
+    conditions.add("created_at_ms >=", filter.since.map(Timestamp::as_millisecond));
+    conditions.add("created_at_ms <", filter.until.map(Timestamp::as_millisecond));
+    let listing = Listing {
+        table: "migrations",
+        body: "record",
+        unique: "id",
+        key: match asked.sort.by {
+            By::CreatedAt => "created_at_ms",
+            By::Workload => "workload",
+            By::Phase => "json_extract(record, '$.phase')",
+            By::Downtime => "json_extract(record, '$.downtime_ms')",
+            By::Sent => "json_extract(record, '$.sent_bytes')",
+        },
+        descending: asked.sort.descending,
+        limit: asked.limit + 1,
+    };
+    asked.stored(&app.store, listing, &conditions).await.map(axum::Json)
 }
 
 async fn find(app: &App, id: uuid::Uuid) -> Result<Migration, RouteError> {
@@ -82,7 +149,6 @@ pub(super) async fn cancel(
     State(app): State<App>,
     Id(id): Id,
 ) -> Result<(StatusCode, axum::Json<Migration>), RouteError> {
-    use fog_api::migration::Phase;
     let migration = find(&app, id).await?;
     let in_time = matches!(migration.phase, Phase::Inspecting | Phase::Reserving | Phase::Moving | Phase::RollingBack);
     if !in_time || !app.drivers.give(id, Input::Cancel { by: "a user".to_owned() }) {

@@ -6,6 +6,8 @@ pub mod document;
 mod events;
 mod health;
 mod input;
+mod links;
+mod listing;
 mod metrics;
 mod migrations;
 mod nodes;
@@ -13,6 +15,7 @@ mod page;
 mod plan;
 mod policy;
 mod problem;
+mod samples;
 mod workloads;
 
 use axum::Router;
@@ -40,6 +43,8 @@ fn reads() -> OpenApiRouter<App> {
         .routes(routes!(health::index))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::one))
+        .routes(routes!(samples::show))
+        .routes(routes!(links::list))
         .routes(routes!(workloads::list))
         .routes(routes!(workloads::one))
         .routes(routes!(migrations::list))

@@ -44,6 +44,14 @@ pub enum RouteError {
         /// What was expected.
         detail: String,
     },
+    /// A parameter of the path, the query or a header does not have the right form.
+    #[error("{name}: {detail}")]
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What was expected.
+        detail: String,
+    },
     /// No such thing.
     #[error("{what} {name:?} is not known")]
     Unknown {
@@ -78,10 +86,18 @@ pub enum RouteError {
 }
 
 impl RouteError {
+    /// A parameter does not have the right form.
+    pub(super) fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Parameter { name: name.into(), detail: detail.into() }
+    }
+
     fn problem(&self) -> Problem {
         let (status, kind, title) = self.kind();
         let errors = match self {
             RouteError::Malformed { pointer, detail } => field(pointer, detail),
+            RouteError::Parameter { name, detail } => {
+                vec![FieldError { parameter: Some(name.clone()), ..error("", detail) }]
+            }
             RouteError::Refused(refusal) => match refusal {
                 Refusal::UnknownWorkload { .. } | Refusal::NotMovable { .. } => {
                     field("/workload", &refusal.to_string())
@@ -110,7 +126,9 @@ impl RouteError {
             RouteError::UnknownMethod { .. } => (S::METHOD_NOT_ALLOWED, "unknown-method", "No such method here"),
             RouteError::Unauthorised => (S::UNAUTHORIZED, "unauthorised", "The token is missing or wrong"),
             RouteError::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
-            RouteError::Malformed { .. } => (S::BAD_REQUEST, "malformed", "The request does not have the right form"),
+            RouteError::Malformed { .. } | RouteError::Parameter { .. } => {
+                (S::BAD_REQUEST, "malformed", "The request does not have the right form")
+            }
             RouteError::Unknown { .. } => (S::NOT_FOUND, "not-found", "No such thing"),
             RouteError::Refused(refusal) => match refusal {
                 Refusal::UnknownWorkload { .. } => (S::UNPROCESSABLE_ENTITY, "unknown-workload", "Unknown workload"),
@@ -141,7 +159,11 @@ impl RouteError {
 }
 
 fn field(pointer: &str, detail: &str) -> Vec<FieldError> {
-    vec![FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }]
+    vec![error(pointer, detail)]
+}
+
+fn error(pointer: &str, detail: &str) -> FieldError {
+    FieldError { pointer: pointer.to_owned(), detail: detail.to_owned(), ..FieldError::default() }
 }
 
 impl IntoResponse for RouteError {

@@ -15,13 +15,4 @@ impl Store {
             .await?;
         row.map(|row| parse("decisions.body", row.get(0))).transpose()
     }
-
-    /// The newest decisions, newest first.
-    pub async fn decisions(&self, limit: u32) -> Result<Vec<Decision>, StoreError> {
-        let rows = sqlx::query("SELECT body FROM decisions ORDER BY id DESC LIMIT ?")
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await?;
-        rows.iter().map(|row| parse("decisions.body", row.get(0))).collect()
-    }
 }

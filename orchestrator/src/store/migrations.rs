@@ -157,17 +157,6 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
-    /// The newest migrations, newest first.
-    pub async fn migrations(&self, workload: Option<&str>, limit: u32) -> Result<Vec<Record>, StoreError> {
-        let rows =
-            sqlx::query("SELECT record FROM migrations WHERE ?1 IS NULL OR workload = ?1 ORDER BY id DESC LIMIT ?2")
-                .bind(workload)
-                .bind(limit)
-                .fetch_all(&self.readers)
-                .await?;
-        rows.iter().map(|row| parse("migrations.record", row.get(0))).collect()
-    }
-
     /// Every migration with something left to do, oldest first.
     pub async fn unfinished_migrations(&self) -> Result<Vec<StoredMigration>, StoreError> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(

@@ -7,6 +7,7 @@
 mod decisions;
 mod migrations;
 mod ownership;
+mod page;
 mod telemetry;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 pub use migrations::{NewMigration, StoredMigration};
 pub use ownership::Ownership;
+pub use page::{Condition, Listing, Placed};
 pub use telemetry::{NodeOrder, StoredNode};
 
 /// The store.

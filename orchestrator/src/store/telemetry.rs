@@ -1,8 +1,10 @@
 //! Nodes and their samples.
 
-use fog_api::agent::{Hello, NodeFacts, Sample};
+use fog_api::agent::{Hello, NodeFacts, Pressure, Sample};
+use fog_api::node::SamplePoint;
 use jiff::Timestamp;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{Store, StoreError, json, parse, time};
@@ -122,6 +124,52 @@ impl Store {
             .await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// A node's samples from `from` to before `to`, in steps; steps without a sample are left out.
+    pub async fn samples(
+        &self,
+        node: &str,
+        from: Timestamp,
+        to: Timestamp,
+        step_s: i64,
+    ) -> Result<Vec<SamplePoint>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT ?2 + (at_ms - ?2) / ?4 * ?4 AS begin, count(*), avg(cpu), max(cpu), avg(memory), max(memory),
+                    avg(run_queue), avg(pressure_cpu), avg(pressure_memory), avg(pressure_io), avg(disk),
+                    avg(received_bytes_per_s), avg(sent_bytes_per_s), max(temperature_c)
+             FROM samples WHERE node = ?1 AND at_ms >= ?2 AND at_ms < ?3 GROUP BY begin ORDER BY begin",
+        )
+        .bind(node)
+        .bind(from.as_millisecond())
+        .bind(to.as_millisecond())
+        .bind(step_s * 1000)
+        .fetch_all(&self.readers)
+        .await?;
+        let pressure = |row: &SqliteRow| {
+            Some(Pressure {
+                cpu: row.get::<Option<f64>, _>(7)?,
+                memory: row.get::<Option<f64>, _>(8)?,
+                io: row.get::<Option<f64>, _>(9)?,
+            })
+        };
+        Ok(rows
+            .iter()
+            .map(|row| SamplePoint {
+                at: time(row.get(0)),
+                samples: row.get::<i64, _>(1).cast_unsigned(),
+                cpu: row.get(2),
+                cpu_max: row.get(3),
+                memory: row.get(4),
+                memory_max: row.get(5),
+                run_queue: row.get(6),
+                pressure: pressure(row),
+                disk: row.get(10),
+                received_bytes_per_s: row.get(11),
+                sent_bytes_per_s: row.get(12),
+                temperature_c: row.get(13),
+            })
+            .collect())
     }
 
     /// How many samples of a node are kept.

@@ -34,7 +34,15 @@ fn new_migration(epoch: u64) -> NewMigration {
             reason: "asked".into(),
             policy_version: 1,
             migration: Some(id),
+            trigger: None,
+            strategy_reason: None,
+            gain: None,
+            benefit_s: None,
+            cost_s: None,
+            expected_downtime_ms: None,
+            expected_bytes: None,
             candidates: Vec::new(),
+            omitted: 0,
         },
         epoch,
         ticket: Ticket("secret".into()),
@@ -66,7 +74,10 @@ async fn a_workload_has_one_unfinished_migration() {
     store.begin_migration(&new_migration(1), NOW).await.unwrap();
     let again = store.begin_migration(&new_migration(1), NOW).await;
     assert!(matches!(again, Err(StoreError::AlreadyMigrating { workload }) if workload == "web"));
-    assert_eq!(store.decisions(10).await.unwrap().len(), 1, "the refused one left no decision");
+    let listing =
+        Listing { table: "decisions", body: "body", unique: "id", key: "at_ms", descending: false, limit: 10 };
+    let decisions = store.page::<Decision>(listing, &[], None).await.unwrap();
+    assert_eq!(decisions.len(), 1, "the refused one left no decision");
 }
 
 #[tokio::test]

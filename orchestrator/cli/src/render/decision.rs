@@ -109,6 +109,14 @@ mod tests {
             reason: "A is at 90 % CPU.".into(),
             policy_version: 3,
             migration: None,
+            trigger: None,
+            strategy_reason: None,
+            gain: None,
+            benefit_s: None,
+            cost_s: None,
+            expected_downtime_ms: None,
+            expected_bytes: None,
+            omitted: 0,
             candidates: vec![
                 Candidate {
                     node: "C".into(),
@@ -120,6 +128,8 @@ mod tests {
                     ]
                     .into(),
                     reason: "It is the best.".into(),
+                    penalties: Vec::new(),
+                    reasons: Vec::new(),
                 },
                 Candidate {
                     node: "B".into(),
@@ -127,6 +137,8 @@ mod tests {
                     score: None,
                     factors: Default::default(),
                     reason: "It is full.".into(),
+                    penalties: Vec::new(),
+                    reasons: Vec::new(),
                 },
             ],
         };
