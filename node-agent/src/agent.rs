@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fog_api::agent::NodeFacts;
+use fog_api::agent::{NodeFacts, Resize, Resized};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::{Channel, Outbox, carry_out_with};
+use crate::channel::{Channel, Outbox, carry_out_with, resize_with};
 use crate::config::Config;
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::facts;
@@ -69,7 +69,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     }
     let _lock = Lock::take(&config.state_dir)?;
     let config = Arc::new(config);
-    let sampler = Sampler::new(&config, Docker::new(&config.docker_socket)?);
+    let docker = Docker::new(&config.docker_socket)?;
+    let sampler = Sampler::new(&config, docker.clone());
     let engine = Engine::new(engine_config(&config))?;
     tracing::info!(node = config.node, scope = ?config.scope, "fog-agent {} starts", env!("CARGO_PKG_VERSION"));
     engine.recover().await?;
@@ -98,7 +99,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     let sampling = Sampling { sampler, links, engine: engine.clone(), outbox: Arc::clone(&outbox) };
     spawn(Box::pin(sampling.run(known_interval, Arc::clone(&docker_changed))));
     spawn(Box::pin(refresh_facts(Arc::clone(&config), known_facts, docker_changed)));
-    let channel = Channel::new(Arc::clone(&config), outbox, facts, peers, interval, carry_out);
+    let resizer = resize_with(move |asked| {
+        let docker = docker.clone();
+        async move { resize(&docker, asked).await }
+    });
+    let channel = Channel::new(Arc::clone(&config), outbox, facts, peers, interval, carry_out).resizing_with(resizer);
     tasks.spawn(channel.run(shutdown.clone()));
 
     let ended = tokio::select! {
@@ -113,6 +118,22 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
     tracing::info!("fog-agent ends; containers go on");
     ended
+}
+
+async fn resize(docker: &Docker, asked: Resize) -> Resized {
+    let Resize { id, workload, container, cpus, memory_bytes } = asked;
+    let error = match docker.set_limits(&container, cpus, memory_bytes).await {
+        Ok(Some(())) => {
+            tracing::info!(workload, ?cpus, ?memory_bytes, "the container has other limits");
+            None
+        }
+        Ok(None) => Some(format!("container {container} is gone")),
+        Err(error) => Some(format!("Docker did not change the limits: {error}")),
+    };
+    if let Some(error) = &error {
+        tracing::warn!(workload, "{error}");
+    }
+    Resized { id, error }
 }
 
 fn engine_config(config: &Config) -> EngineConfig {

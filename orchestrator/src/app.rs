@@ -11,6 +11,8 @@ use crate::events::Events;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
+use crate::proposals::Proposals;
+use crate::resize::Resizes;
 use crate::store::Store;
 
 /// A handle on the running service; clones share it.
@@ -34,6 +36,10 @@ pub struct Service {
     pub drivers: Drivers,
     /// What is counted.
     pub metrics: Metrics,
+    /// What waits for a person's word.
+    pub proposals: Proposals,
+    /// Limits that are being changed.
+    pub resizes: Resizes,
     /// Guards writes and agents.
     pub token: String,
     /// Cancelled once the service is to end.

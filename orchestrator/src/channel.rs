@@ -155,6 +155,10 @@ async fn heard(app: &App, socket: &mut WebSocket, hello: &Hello, message: FromAg
             app.drivers.give(progress.migration, Input::Progress(progress));
             true
         }
+        FromAgent::Resized(resized) => {
+            app.resizes.answered(resized);
+            true
+        }
         FromAgent::Answer(answer) => {
             let node = hello.node.clone();
             app.drivers.give(answer.key.migration, Input::Answer { node, answer });

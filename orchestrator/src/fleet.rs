@@ -11,7 +11,7 @@ use fog_api::workload::WorkloadState;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::store::{Ownership, StoredNode};
+use crate::store::{GivenLimits, Ownership, StoredNode};
 
 /// Reports in a row without a container before its owner is believed to have lost it: one list may have been read
 /// just before the container arrived.
@@ -48,6 +48,8 @@ pub struct WorkloadView {
     pub sample: WorkloadSample,
     /// When that report arrived.
     pub seen_at: Timestamp,
+    /// Cores used in the owner's newest reports, oldest first.
+    pub cpus_window: VecDeque<f64>,
     missing: u32,
 }
 
@@ -71,6 +73,8 @@ pub struct History {
     pub failed_at: Option<Timestamp>,
     /// How many did so since one went well.
     pub failures: u32,
+    /// How long the last one that went well took, in seconds.
+    pub took_s: Option<f64>,
 }
 
 /// A change of ownership that a report brought about, to be stored.
@@ -95,6 +99,10 @@ pub struct Fleet {
     pub moving: BTreeMap<String, Moving>,
     /// How migrations ended lately.
     pub history: BTreeMap<String, History>,
+    /// The limits of workloads that the planner has changed.
+    pub limits: BTreeMap<String, GivenLimits>,
+    /// When a person last dismissed what was proposed for a workload.
+    pub dismissed: BTreeMap<String, Timestamp>,
     namesakes: BTreeSet<(String, String)>,
 }
 
@@ -139,12 +147,12 @@ impl Fleet {
         view.cpu_window.drain(..surplus);
         view.latest = Some(newest.clone());
         match &newest.workloads {
-            Some(workloads) => self.report(node, workloads, now),
+            Some(workloads) => self.report(node, workloads, window, now),
             None => Vec::new(),
         }
     }
 
-    fn report(&mut self, node: &str, reported: &[WorkloadSample], now: Timestamp) -> Vec<Change> {
+    fn report(&mut self, node: &str, reported: &[WorkloadSample], window: usize, now: Timestamp) -> Vec<Change> {
         let mut changes = Vec::new();
         for sample in reported {
             let owner = self.ownership.get(&sample.name).and_then(|row| row.owner.as_deref());
@@ -163,9 +171,13 @@ impl Fleet {
                 self.namesake(node, &sample.name);
                 continue;
             }
+            let before = self.workloads.remove(&sample.name).filter(|view| view.node == node);
+            let mut cpus_window = before.map(|view| view.cpus_window).unwrap_or_default();
+            cpus_window.push_back(sample.cpus);
+            cpus_window.drain(..cpus_window.len().saturating_sub(window));
             self.workloads.insert(
                 sample.name.clone(),
-                WorkloadView { node: node.to_owned(), sample: sample.clone(), seen_at: now, missing: 0 },
+                WorkloadView { node: node.to_owned(), sample: sample.clone(), seen_at: now, cpus_window, missing: 0 },
             );
         }
         changes.extend(self.missing(node, reported));
@@ -188,6 +200,7 @@ impl Fleet {
                 released.push(Change::Released(row.clone()));
                 row.owner = None;
                 self.workloads.remove(name);
+                self.limits.remove(name);
             }
         }
         released
@@ -259,6 +272,8 @@ impl Fleet {
                 history.moves.push(migration.created_at);
                 history.failed_at = None;
                 history.failures = 0;
+                history.took_s =
+                    migration.finished_at.map(|end| end.duration_since(migration.created_at).as_secs_f64().max(0.0));
             }
             Phase::RolledBack | Phase::Failed => {
                 history.failed_at = migration.finished_at.or(Some(migration.created_at));

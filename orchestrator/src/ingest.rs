@@ -54,6 +54,7 @@ pub async fn heartbeat(app: &Service, node: &str, boot: Uuid, heartbeat: Heartbe
             Change::Released(row) => {
                 tracing::info!(workload = row.workload, node, "the workload is gone");
                 app.store.release(&row.workload, node, row.epoch).await?;
+                app.store.forget_limits(&row.workload).await?;
                 app.events.tell(Event::WorkloadGone { name: row.workload });
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fog_api::decision::Decision;
 use fog_core::plan::{Action, Migrate, Plan};
 use fog_core::policy::Autonomy;
 use tokio::time::MissedTickBehavior;
@@ -11,7 +12,9 @@ use uuid::Uuid;
 use crate::app::{App, Service};
 use crate::clock;
 use crate::driver;
+use crate::proposals;
 use crate::record::{self, AskedBy};
+use crate::resize;
 use crate::snapshot;
 use crate::store::{NewMigration, StoreError};
 use crate::token;
@@ -52,6 +55,9 @@ pub async fn run(app: App) {
         for action in &plan.actions {
             carry_out(&app, action, &mut said).await;
         }
+        if let Err(error) = proposals::withdraw_stale(&app).await {
+            tracing::error!("cannot withdraw a proposal: {error}");
+        }
     }
 }
 
@@ -59,40 +65,61 @@ async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, Strin
     let policy = app.policy.get();
     let word = if matches!(action, Action::Migrate(_)) { "migrate" } else { "resize" };
     app.metrics.planned.with_label_values(&[word]).inc();
-    let migrate = match action {
-        Action::Migrate(migrate) => migrate,
-        Action::Resize(resize) => {
-            let what = format!("recommended, no agent can do it yet: resize it on {}: {}", resize.node, resize.reason);
-            say_once(said, resize.workload.as_str(), &what);
-            return;
-        }
+    let workload = action.workload();
+    let autonomy = match action {
+        Action::Migrate(migrate) => migrate.autonomy,
+        Action::Resize(resize) => resize.autonomy,
     };
-    if migrate.autonomy != Autonomy::Automatic {
-        say_once(said, migrate.workload.as_str(), &format!("recommended, nobody told me to do it: {}", migrate.reason));
+    let now = clock::now();
+    let busy = matches!(action, Action::Resize(_)) && !app.resizes.may_begin(workload.as_str(), now);
+    if busy {
         return;
     }
-    let now = clock::now();
     let current = snapshot::build(&app.fleet(), &policy.policy, now);
     if let Err(reasons) = fog_core::plan::recheck(action, &current, &policy.policy, now) {
         let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        tracing::info!(workload = %migrate.workload, reasons = reasons.join("; "), "the plan no longer holds");
+        tracing::info!(%workload, reasons = reasons.join("; "), "the plan no longer holds");
         return;
     }
-    match begin(app, migrate, AskedBy::Policy).await {
-        Ok(id) => {
-            tracing::info!(migration = %id, workload = %migrate.workload, from = %migrate.from, to = %migrate.to, "{}", migrate.reason)
+    if autonomy != Autonomy::Automatic {
+        if let Err(error) = proposals::propose(app, action, autonomy).await {
+            say_once(said, workload.as_str(), &format!("cannot be proposed: {error}"));
         }
-        Err(error) => tracing::warn!(workload = %migrate.workload, "the migration was not begun: {error}"),
+        return;
+    }
+    match action {
+        Action::Migrate(migrate) => match begin(app, migrate, AskedBy::Policy).await {
+            Ok(id) => {
+                tracing::info!(migration = %id, %workload, from = %migrate.from, to = %migrate.to, "{}", migrate.reason)
+            }
+            Err(error) => tracing::warn!(%workload, "the migration was not begun: {error}"),
+        },
+        Action::Resize(asked) => {
+            let decision = record::resize_decision(asked, policy.version, now);
+            if let Err(error) = resize::begin(app, asked, decision).await {
+                tracing::warn!(%workload, "the resize was not begun: {error}");
+            }
+        }
     }
 }
 
 /// Writes a migration and its decision down and starts driving it.
 pub async fn begin(app: &App, migrate: &Migrate, asked_by: AskedBy) -> Result<Uuid, BeginError> {
+    let decision = record::decision(migrate, asked_by, None, app.policy.get().version, clock::now());
+    begin_decided(app, migrate, decision).await.map(|(id, _)| id)
+}
+
+/// Begins the migration of a decision that is made; the decision then names it.
+pub async fn begin_decided(
+    app: &App,
+    migrate: &Migrate,
+    mut decision: Decision,
+) -> Result<(Uuid, Decision), BeginError> {
     let now = clock::now();
     let workload = migrate.workload.to_string();
     let epoch = epoch(app, &workload).ok_or_else(|| BeginError::Gone(workload.clone()))?;
     let id = Uuid::now_v7();
-    let decision = record::decision(migrate, asked_by, Some(id), app.policy.get().version, now);
+    decision.migration = Some(id);
     let new = NewMigration {
         record: record::migration(id, &decision, migrate, now),
         decision: decision.clone(),
@@ -101,9 +128,9 @@ pub async fn begin(app: &App, migrate: &Migrate, asked_by: AskedBy) -> Result<Uu
     };
     app.store.begin_migration(&new, now).await?;
     app.fleet().begun(&new.record);
-    app.events.tell(fog_api::event::Event::Decision { decision });
+    app.events.tell(fog_api::event::Event::Decision { decision: decision.clone() });
     driver::start(app, new);
-    Ok(id)
+    Ok((id, decision))
 }
 
 fn epoch(app: &Service, workload: &str) -> Option<u64> {

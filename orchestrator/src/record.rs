@@ -2,7 +2,7 @@
 
 use fog_api::{agent, decision, migration as wire};
 use fog_core::migration as core;
-use fog_core::plan::{Candidate, Migrate, Verdict};
+use fog_core::plan::{Candidate, Migrate, Resize, Verdict};
 use fog_core::strategy::Strategy;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -53,7 +53,44 @@ pub fn decision(
         expected_bytes: Some(migrate.expected.bytes),
         candidates: migrate.candidates.iter().map(candidate).collect(),
         omitted: migrate.omitted,
+        kind: decision::Kind::Migrate,
+        status: decision::Status::Begun,
+        limits: None,
+        answered_at: None,
     }
+}
+
+/// The decision behind a planned resize.
+pub fn resize_decision(resize: &Resize, policy_version: u64, now: Timestamp) -> decision::Decision {
+    decision::Decision {
+        id: Uuid::now_v7(),
+        at: now,
+        asked_by: AskedBy::Policy.word(),
+        workload: resize.workload.to_string(),
+        source: resize.node.to_string(),
+        destination: None,
+        reason: resize.reason.clone(),
+        policy_version,
+        migration: None,
+        trigger: None,
+        strategy_reason: None,
+        gain: None,
+        benefit_s: None,
+        cost_s: None,
+        expected_downtime_ms: None,
+        expected_bytes: None,
+        candidates: Vec::new(),
+        omitted: 0,
+        kind: decision::Kind::Resize,
+        status: decision::Status::Begun,
+        limits: Some(decision::LimitsChange { from: limits(resize.from), to: limits(resize.to) }),
+        answered_at: None,
+    }
+}
+
+/// Limits for people.
+pub fn limits(limits: fog_core::model::Limits) -> decision::Limits {
+    decision::Limits { cpus: limits.cpus, memory_bytes: limits.memory_bytes }
 }
 
 fn candidate(candidate: &Candidate) -> decision::Candidate {

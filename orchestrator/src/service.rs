@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fog_api::event::Event;
+use fog_core::policy::Policy;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,11 +20,15 @@ use crate::events::Events;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
+use crate::proposals::{self, Proposals};
+use crate::resize::Resizes;
 use crate::store::Store;
 use crate::{clock, http, ingest, planner, token};
 
 /// So long open connections may take to end after a signal.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the policy file is looked at.
+const POLICY_LOOK: Duration = Duration::from_millis(500);
 const RETENTION_PERIOD: Duration = Duration::from_secs(600);
 
 /// Runs until a signal ends it.
@@ -58,7 +63,8 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
     let token = token::read_or_make(&config.data_dir.join("token"))?;
     let day_ago = clock::now() - SignedDuration::from_hours(24);
     let fleet = Fleet::new(store.nodes().await?, store.ownerships().await?, &store.ended_since(day_ago).await?);
-    Ok(Arc::new(Service {
+    number(&store, &policy).await?;
+    let app = Arc::new(Service {
         config,
         store,
         policy,
@@ -67,9 +73,30 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
         events: Events::default(),
         drivers: Drivers::default(),
         metrics: Metrics::new()?,
+        proposals: Proposals::default(),
+        resizes: Resizes::default(),
         token,
         shutdown: CancellationToken::new(),
-    }))
+    });
+    let limits = app.store.limits().await?;
+    app.fleet().limits.extend(limits);
+    proposals::recall(&app).await?;
+    Ok(app)
+}
+
+/// Gives the policy its version, and keeps it.
+async fn number(store: &Store, policy: &PolicyHolder) -> anyhow::Result<()> {
+    let newest = store.newest_policy().await?;
+    // One that this version cannot read was another one.
+    let newest = newest.map(|(version, body)| (version, serde_json::from_str::<Policy>(&body).ok()));
+    policy.number(newest.as_ref().map(|(version, policy)| (*version, policy.as_ref())));
+    keep(store, policy).await
+}
+
+async fn keep(store: &Store, policy: &PolicyHolder) -> anyhow::Result<()> {
+    let in_force = policy.get();
+    let body = serde_json::to_string(&in_force.policy)?;
+    Ok(store.save_policy(in_force.version, &body, clock::now()).await?)
 }
 
 async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
@@ -89,7 +116,7 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         Ok(())
     });
     let reloading = app.clone();
-    tasks.spawn(reload_policy(reloading, hangup));
+    tasks.spawn(follow_policy(reloading, hangup));
     let silence = app.clone();
     tasks.spawn(async move {
         ingest::watch_silence(silence).await;
@@ -119,16 +146,37 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     first
 }
 
-/// SIGHUP: the policy file is read again.
-async fn reload_policy(app: App, mut hangup: Signal) -> anyhow::Result<()> {
+/// The policy file is read again when it has changed, and at SIGHUP.
+async fn follow_policy(app: App, mut hangup: Signal) -> anyhow::Result<()> {
+    // Looking at the text works on every file system, and for a file that is replaced, linked or mounted anew.
+    let mut looks = tokio::time::interval(POLICY_LOOK);
+    let text = || async {
+        match &app.policy.get().file {
+            Some(file) => tokio::fs::read(file).await.map_err(|error| error.kind()),
+            None => Ok(Vec::new()),
+        }
+    };
+    let mut taken = text().await;
+    let mut last = taken.clone();
     loop {
         tokio::select! {
-            _ = hangup.recv() => {}
+            _ = hangup.recv() => taken = text().await,
+            _ = looks.tick() => {
+                let now = text().await;
+                // Twice the same: nobody is writing it just now.
+                let settled = now == last;
+                last = now;
+                if !settled || last == taken {
+                    continue;
+                }
+                taken = last.clone();
+            }
             () = app.shutdown.cancelled() => return Ok(()),
         }
         match app.policy.reload() {
             Ok(Some(version)) => {
                 tracing::info!(version, "the policy was reloaded");
+                keep(&app.store, &app.policy).await?;
                 app.events.tell(Event::Policy { version });
             }
             Ok(None) => tracing::info!("the policy has not changed"),

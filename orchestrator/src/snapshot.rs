@@ -37,7 +37,7 @@ pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot 
         .workloads
         .iter()
         .filter(|(_, view)| known(&view.node))
-        .filter_map(|(name, view)| core_workload(fleet, name, view, now))
+        .filter_map(|(name, view)| core_workload(fleet, name, view, policy, now))
         .collect();
     let in_flight = fleet
         .moving
@@ -73,7 +73,7 @@ fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::
         arch: facts.arch.clone(),
         criu: facts.criu.clone(),
         cgroup: Some(facts.cgroup.clone()).filter(|layout| !layout.is_empty()),
-        cpu_features: Vec::new(),
+        cpu_features: facts.cpu_features.clone(),
         cpus: facts.cpus,
         cpu_score: facts.cpu_score,
         memory_bytes: facts.memory_bytes,
@@ -92,7 +92,13 @@ fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::
     })
 }
 
-fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp) -> Option<model::Workload> {
+fn core_workload(
+    fleet: &Fleet,
+    name: &str,
+    view: &WorkloadView,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<model::Workload> {
     use fog_api::workload::WorkloadState;
     let sample = &view.sample;
     let row = fleet.ownership.get(name);
@@ -106,6 +112,9 @@ fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp)
         // A word that nobody knows must not let a container be moved.
         Some(_) => model::MigrateMode::Never,
     };
+    let window: Vec<f64> = view.cpus_window.iter().copied().collect();
+    let samples = usize::try_from(policy.sampling.window).unwrap_or(usize::MAX);
+    let limits = model::Limits { cpus: sample.cpus_limit, memory_bytes: sample.memory_limit_bytes };
     Some(model::Workload {
         name: model::WorkloadName::new(name).ok()?,
         node: model::NodeName::new(view.node.clone()).ok()?,
@@ -115,11 +124,11 @@ fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp)
             WorkloadState::Stopped => model::WorkloadState::Stopped,
         },
         obstacles: sample.obstacles.clone(),
-        cpus: sample.cpus,
+        cpus: fog_core::telemetry::sustained(&window, samples).unwrap_or(sample.cpus),
         memory_bytes: sample.memory_bytes,
         dirty_bytes_per_s: None,
-        limits: model::Limits { cpus: sample.cpus_limit, memory_bytes: sample.memory_limit_bytes },
-        created_with: model::Limits::default(),
+        limits,
+        created_with: created_with(fleet, name, limits),
         migrate,
         max_downtime_ms: label("max-downtime-ms").and_then(|text| text.parse().ok()),
         priority: label("priority").and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -129,10 +138,27 @@ fn core_workload(fleet: &Fleet, name: &str, view: &WorkloadView, now: Timestamp)
         moves_24h: history
             .map_or(0, |h| h.moves.iter().filter(|at| **at > day_ago).count().try_into().unwrap_or(u32::MAX)),
         last_from: row.and_then(|row| row.moved_from.clone()).and_then(|from| model::NodeName::new(from).ok()),
-        last_took_s: None,
+        last_took_s: history.and_then(|h| h.took_s),
         failed_at: history.and_then(|h| h.failed_at),
         failures: history.map_or(0, |h| h.failures),
+        dismissed_at: fleet.dismissed.get(name).copied(),
     })
+}
+
+/// The limits that a workload was created with: what is remembered, unless somebody else has changed them since.
+fn created_with(fleet: &Fleet, name: &str, now: model::Limits) -> model::Limits {
+    let Some(known) = fleet.limits.get(name) else { return now };
+    // Docker rounds: cores to its scheduler's grain, memory to pages.
+    let near = |a: Option<f64>, b: Option<f64>| match (a, b) {
+        (Some(a), Some(b)) => (a - b).abs() <= 0.011 * a.max(b),
+        (a, b) => a == b,
+    };
+    let same = |limits: &fog_api::decision::Limits| {
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        near(limits.cpus, now.cpus) && near(bytes(limits.memory_bytes), bytes(now.memory_bytes))
+    };
+    let ours = same(&known.given) || same(&known.created);
+    if ours { model::Limits { cpus: known.created.cpus, memory_bytes: known.created.memory_bytes } } else { now }
 }
 
 /// A node as people see it.

@@ -160,6 +160,8 @@ async fn a_drained_node_is_emptied_and_takes_nothing_until_it_is_uncordoned() {
     orchestrator.workload_on("looper", "B").await;
     let emptied = || async { (world.holding("looper") == ["B"]).then_some(()) };
     orchestrator.until("A is empty", emptied).await;
+    let migrations = orchestrator.get("/v1/migrations").await;
+    assert_eq!(orchestrator.over(migrations["items"][0]["id"].as_str().unwrap()).await.phase, Phase::Done);
     // It is remembered across a restart, and refuses what a person asks for too.
     orchestrator.kill();
     orchestrator.restart().await;

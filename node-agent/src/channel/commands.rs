@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{Answer, Command, Progress, Stage};
+use fog_api::agent::{Answer, Command, Progress, Resize, Resized, Stage};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -34,10 +34,38 @@ impl fmt::Debug for CarryOut {
     }
 }
 
+/// Gives a container other limits.
+#[derive(Clone)]
+pub struct Resizer(Arc<dyn Fn(Resize) -> BoxFuture<'static, Resized> + Send + Sync>);
+
+/// Makes a [`Resizer`] of an asynchronous function.
+pub fn resize_with<F, A>(function: F) -> Resizer
+where
+    F: Fn(Resize) -> A + Send + Sync + 'static,
+    A: Future<Output = Resized> + Send + 'static,
+{
+    Resizer(Arc::new(move |resize| Box::pin(function(resize))))
+}
+
+impl Default for Resizer {
+    fn default() -> Self {
+        let no = |id| Resized { id, error: Some("this agent changes no limits".to_owned()) };
+        resize_with(move |resize| async move { no(resize.id) })
+    }
+}
+
+impl fmt::Debug for Resizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resizer")
+    }
+}
+
 /// Commands on their way in, answers on their way out.
 #[derive(Debug)]
 pub(super) struct Commands {
     carry_out: CarryOut,
+    pub(super) resizer: Resizer,
+    resized: (mpsc::UnboundedSender<Resized>, mpsc::UnboundedReceiver<Resized>),
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     throttle: Throttle,
@@ -47,12 +75,15 @@ pub(super) struct Commands {
 pub(super) enum News {
     Answer(Answer),
     Progress(Progress),
+    Resized(Resized),
 }
 
 impl Commands {
     pub(super) fn new(carry_out: CarryOut) -> Self {
         Self {
             carry_out,
+            resizer: Resizer::default(),
+            resized: mpsc::unbounded_channel(),
             answers: mpsc::unbounded_channel(),
             progress: mpsc::channel(64),
             throttle: Throttle::default(),
@@ -70,12 +101,22 @@ impl Commands {
         });
     }
 
+    /// Begins to give a container other limits. An answer that finds no connection is lost, and then asked for again.
+    pub(super) fn resize(&self, resize: Resize) {
+        let work = (self.resizer.0)(resize);
+        let resized = self.resized.0.clone();
+        tokio::spawn(async move {
+            let _ = resized.send(work.await);
+        });
+    }
+
     /// The next thing to tell.
     pub(super) async fn news(&mut self) -> News {
         loop {
             tokio::select! {
                 biased;
                 Some(answer) = self.answers.1.recv() => return News::Answer(answer),
+                Some(resized) = self.resized.1.recv() => return News::Resized(resized),
                 Some(progress) = self.progress.1.recv() => {
                     if self.throttle.admits(&progress, Instant::now()) {
                         return News::Progress(progress);

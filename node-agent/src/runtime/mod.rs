@@ -7,12 +7,15 @@ pub mod observe;
 pub mod obstacles;
 mod ports;
 mod raw;
+mod resource_limits;
 pub mod specification;
 
 pub use obstacles::{lasting_obstacles, obstacles};
 pub use ports::port_is_free;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::ClientVersion;
@@ -85,6 +88,8 @@ pub struct Docker {
     client: bollard::Docker,
     starter: bollard::Docker,
     socket: PathBuf,
+    /// Rises when limits were changed: whoever remembers them asks again.
+    updates: Arc<AtomicU64>,
 }
 
 impl Docker {
@@ -94,7 +99,12 @@ impl Docker {
             let path = socket.to_string_lossy();
             bollard::Docker::connect_with_unix(&path, timeout.as_secs(), &API).map_err(DockerError::from)
         };
-        Ok(Docker { client: connect(ORDINARY)?, starter: connect(LONGEST_START)?, socket: socket.to_owned() })
+        Ok(Docker {
+            client: connect(ORDINARY)?,
+            starter: connect(LONGEST_START)?,
+            socket: socket.to_owned(),
+            updates: Arc::default(),
+        })
     }
 
     /// Bollard's client, for `observe`.
@@ -149,6 +159,25 @@ impl Docker {
             .map_err(|error| DockerError::Said { status: 400, message: format!("restart policy {policy}: {error}") })?;
         let body = ContainerUpdateBody { restart_policy: Some(policy), ..Default::default() };
         Ok(self.client.update_container(container, body).await?)
+    }
+
+    /// Gives a container other limits; what is `None` stays as it is. `None`: there is no such container.
+    pub async fn set_limits(
+        &self,
+        container: &str,
+        cpus: Option<f64>,
+        memory_bytes: Option<u64>,
+    ) -> Result<Option<()>, DockerError> {
+        let Some(inspect) = self.inspect(container).await? else { return Ok(None) };
+        let body = resource_limits::update(&inspect["HostConfig"], cpus, memory_bytes);
+        let updated = self.client.update_container(container, body).await.map_err(DockerError::from);
+        self.updates.fetch_add(1, Ordering::Relaxed);
+        found(updated)
+    }
+
+    /// How often limits were changed through this daemon or a clone of it.
+    pub fn updates(&self) -> u64 {
+        self.updates.load(Ordering::Relaxed)
     }
 
     /// The paths that differ from the image, and whether the image's own is gone there.

@@ -32,6 +32,8 @@ struct Known {
     details: Details,
     membership: Option<Membership>,
     learned: Instant,
+    /// [`Docker::updates`] when it was learned.
+    updates: u64,
     cpu: CpuCounter,
 }
 
@@ -103,14 +105,17 @@ async fn recall<'a>(
     docker: &Docker,
     container: &Listed,
 ) -> Result<Option<&'a mut Known>, DockerError> {
-    let current = |known: &Known| known.state == container.state && known.learned.elapsed() < DETAILS_LAST;
+    let updates = docker.updates();
+    let current = |known: &Known| {
+        known.state == container.state && known.learned.elapsed() < DETAILS_LAST && known.updates == updates
+    };
     if !known.get(&container.id).is_some_and(current) {
         let Some(details) = docker.details(&container.id).await? else { return Ok(None) };
         let membership = details
             .pid
             .and_then(|pid| Membership::parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?));
         let cpu = known.remove(&container.id).map(|before| before.cpu).unwrap_or_default();
-        let learned = Known { state: container.state, details, membership, learned: Instant::now(), cpu };
+        let learned = Known { state: container.state, details, membership, learned: Instant::now(), updates, cpu };
         known.insert(container.id.clone(), learned);
     }
     Ok(known.get_mut(&container.id))

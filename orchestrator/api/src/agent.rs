@@ -43,6 +43,8 @@ pub enum FromAgent {
     Progress(Progress),
     /// The result of a command.
     Answer(Answer),
+    /// What came of a [`Resize`].
+    Resized(Resized),
 }
 
 /// What the orchestrator says.
@@ -68,6 +70,33 @@ pub enum ToAgent {
     },
     /// Carry out a step.
     Command(Command),
+    /// Give a container other limits where it is.
+    Resize(Resize),
+}
+
+/// Give a container other limits (`docker update`). The limits are absolute, so a repetition does no harm: nothing is
+/// journalled, and one whose answer is lost is asked for again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resize {
+    /// Comes back with the answer.
+    pub id: Uuid,
+    /// The container's name.
+    pub workload: String,
+    /// Docker's id of the container that is meant: another one of the same name is left alone.
+    pub container: String,
+    /// The new CPU limit in cores; `None` leaves it.
+    pub cpus: Option<f64>,
+    /// The new memory limit; `None` leaves it.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What came of a [`Resize`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resized {
+    /// The request's.
+    pub id: Uuid,
+    /// Why the container still has its old limits; `None` when it has the new ones.
+    pub error: Option<String>,
 }
 
 /// Who the agent is and what its node can do.
@@ -100,6 +129,9 @@ pub struct NodeFacts {
     pub cpu_score: f64,
     /// Memory the node may use.
     pub memory_bytes: u64,
+    /// What its CPU can do that not every one of its architecture can, as `/proc/cpuinfo` says it; empty: not known.
+    #[serde(default)]
+    pub cpu_features: Vec<String>,
     /// `v1`, `v2` or `hybrid`.
     pub cgroup: String,
     /// Docker's version, or `None` where no daemon answers.

@@ -168,6 +168,26 @@ impl Client {
         self.get(&["v1", "decisions", &id.to_string()], &[]).await
     }
 
+    /// Approves a proposed decision: it is carried out.
+    pub async fn approve(&self, decision: Uuid) -> Result<Decision, ClientError> {
+        self.post(&["v1", "decisions", &decision.to_string(), "approve"], None::<&()>).await
+    }
+
+    /// Dismisses a proposed or recommended decision: its workload is left alone for a while.
+    pub async fn dismiss(&self, decision: Uuid) -> Result<Decision, ClientError> {
+        self.post(&["v1", "decisions", &decision.to_string(), "dismiss"], None::<&()>).await
+    }
+
+    /// What the planner would do in another mode than the policy's: fog-core's plan as JSON.
+    pub async fn plan_in(&self, mode: &str) -> Result<serde_json::Value, ClientError> {
+        self.get(&["v1", "plan"], &[("mode", Some(mode.to_owned()))]).await
+    }
+
+    /// Evens the cluster out once: the migrations that this begins.
+    pub async fn rebalance(&self) -> Result<List<Migration>, ClientError> {
+        self.post(&["v1", "rebalance"], None::<&()>).await
+    }
+
     /// The policy in force.
     pub async fn policy(&self) -> Result<PolicyView, ClientError> {
         self.get(&["v1", "policy"], &[]).await

@@ -54,6 +54,92 @@ pub struct Decision {
     /// Other nodes that `candidates` leaves out: in a large cluster only the most promising are kept.
     #[serde(default)]
     pub omitted: usize,
+    /// What was decided.
+    #[serde(default)]
+    pub kind: Kind,
+    /// What became of it.
+    #[serde(default)]
+    pub status: Status,
+    /// `resize`: the limits before and after.
+    #[serde(default)]
+    pub limits: Option<LimitsChange>,
+    /// When a person approved or dismissed it, or it was withdrawn.
+    #[serde(default)]
+    pub answered_at: Option<Timestamp>,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A workload moves.
+    #[default]
+    Migrate,
+    /// A workload gets other limits where it is.
+    Resize,
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It is carried out; its migration says how that goes.
+    #[default]
+    Begun,
+    /// It waits for a person's approval (autonomy `confirm`).
+    Proposed,
+    /// It is advice only (autonomy `manual`): a person who agrees migrates or resizes.
+    Recommended,
+    /// A person approved it, and it is carried out.
+    Approved,
+    /// A person dismissed it.
+    Dismissed,
+    /// It no longer held before anybody answered.
+    Withdrawn,
+    /// A resize was carried out.
+    Done,
+    /// A resize was refused by the node.
+    Failed,
+}
+
+impl Status {
+    /// Whether a person may still answer.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Status::Proposed | Status::Recommended)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Status::Begun => "begun",
+            Status::Proposed => "proposed",
+            Status::Recommended => "recommended",
+            Status::Approved => "approved",
+            Status::Dismissed => "dismissed",
+            Status::Withdrawn => "withdrawn",
+            Status::Done => "done",
+            Status::Failed => "failed",
+        })
+    }
+}
+
+/// A container's limits; `None`: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Limits {
+    /// Cores.
+    pub cpus: Option<f64>,
+    /// Memory.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Limits before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LimitsChange {
+    /// Before.
+    pub from: Limits,
+    /// After.
+    pub to: Limits,
 }
 
 /// A node that was looked at as a destination.

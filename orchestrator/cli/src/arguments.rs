@@ -87,6 +87,24 @@ pub(crate) enum Command {
     },
     /// What the planner would do with a snapshot, without a server.
     Plan(Plan),
+    /// Even the cluster out once: nodes that are much busier than the rest give something away, whatever the policy's mode.
+    Rebalance {
+        /// Only say what would move, and why.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Approve what the planner proposes (autonomy `confirm`): it is carried out.
+    Approve {
+        /// The workload's name, the decision's id or the beginning of it.
+        #[arg(value_name = "DECISION")]
+        decision: String,
+    },
+    /// Dismiss what the planner proposes: its workload is left alone for a while.
+    Dismiss {
+        /// The workload's name, the decision's id or the beginning of it.
+        #[arg(value_name = "DECISION")]
+        decision: String,
+    },
     /// Move a running container to another node.
     Migrate(Migrate),
     /// Why a migration happened and how it went: every candidate, every factor, every phase.
@@ -156,6 +174,9 @@ pub(crate) struct Drain {
     /// How long to wait at most, for example `90s`, `10m` or `1h`.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m", requires = "wait")]
     pub(crate) timeout: Duration,
+    /// Wait like this, but no longer than that: the same as `--wait --timeout TIME`.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["wait", "timeout"])]
+    pub(crate) deadline: Option<Duration>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! One command a file.
 
+mod answer;
 mod cancel;
 mod completion;
 mod decisions;
@@ -35,6 +36,9 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
             policy_test::run(session, &folder, policy.as_deref())
         }
         Command::Plan(plan) => plan::run(session, &plan).await,
+        Command::Rebalance { dry_run } => plan::rebalance(session, dry_run).await,
+        Command::Approve { decision } => answer::approve(session, &decision).await,
+        Command::Dismiss { decision } => answer::dismiss(session, &decision).await,
         Command::Migrate(migrate) => migrate::run(session, migrate).await,
         Command::Explain { migration } => explain::run(session, &migration).await,
         Command::Cordon { node } => drain::cordon(session, &node).await,

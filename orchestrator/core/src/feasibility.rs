@@ -69,6 +69,8 @@ pub enum ReasonCode {
     Cooldown,
     /// The workload's last migration failed a short while ago.
     FailedLately,
+    /// A person dismissed what the planner proposed for the workload a short while ago.
+    Dismissed,
     /// The workload belongs to a group.
     Grouped,
     /// The destination doesn't exist (any more).
@@ -133,7 +135,8 @@ impl ReasonCode {
             NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture | CpuFeatures
             | Constraint | CgroupLayout | OlderCriu => true,
             NotMeasured | MemoryFull | Concurrency | NoDestination => true,
-            Cooldown | FailedLately | Grouped | Window | MemoryReserve | CpuReserve | Overloaded | Return => false,
+            Cooldown | FailedLately | Dismissed | Grouped | Window | MemoryReserve | CpuReserve | Overloaded
+            | Return => false,
             Downtime | LittleGain | Cost | Relieved | Settling => false,
         }
     }
@@ -233,6 +236,13 @@ impl Context<'_, '_> {
             let detail =
                 format!("the last migration of {name} failed {ago:.0} s ago, the next try is after {failed_s:.0} s");
             add(FailedLately, detail);
+        }
+        if let Some(ago) = self.within(workload.dismissed_at, cooldown.dismissed_s) {
+            let span = cooldown.dismissed_s;
+            add(
+                Dismissed,
+                format!("a person said no for {name} {ago:.0} s ago, the next proposal is after {span:.0} s"),
+            );
         }
         if let Some(group) = &workload.group {
             add(Grouped, format!("{name} belongs to the group {group}, and groups can't move as one yet"));

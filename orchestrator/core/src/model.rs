@@ -210,6 +210,9 @@ pub struct Workload {
     /// Migrations that failed since the last one that went well. Default: 0.
     #[serde(default)]
     pub failures: u32,
+    /// When a person last dismissed what the planner proposed for it. Default: null, never.
+    #[serde(default)]
+    pub dismissed_at: Option<Timestamp>,
 }
 
 /// Docker's limits of a container. Defaults: null, none.

@@ -239,6 +239,8 @@ pub struct Cooldown {
     pub failed_s: f64,
     /// After a workload left a node that suffers from pressure or heat, before another leaves: these fall slowly.
     pub settle_s: f64,
+    /// After a person dismissed what the planner proposed for it.
+    pub dismissed_s: f64,
     /// No doubling goes beyond this.
     pub longest_s: f64,
 }
@@ -354,7 +356,14 @@ impl Default for Cost {
 
 impl Default for Cooldown {
     fn default() -> Self {
-        Self { moved_s: 300.0, return_s: 900.0, failed_s: 60.0, settle_s: 60.0, longest_s: 21_600.0 }
+        Self {
+            moved_s: 300.0,
+            return_s: 900.0,
+            failed_s: 60.0,
+            settle_s: 60.0,
+            dismissed_s: 3600.0,
+            longest_s: 21_600.0,
+        }
     }
 }
 

@@ -111,3 +111,17 @@ fn every_name_that_leads_nowhere_or_is_there_twice_is_named() {
         assert_eq!(said, expected);
     }
 }
+
+#[test]
+fn the_schema_is_fresh() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/snapshot.schema.json");
+    let schema = schemars::schema_for!(fog_core::Snapshot);
+    let fresh = serde_json::to_string_pretty(&schema).expect("json") + "\n";
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(&file, &fresh).expect("written");
+    }
+    assert!(
+        std::fs::read_to_string(&file).unwrap_or_default() == fresh,
+        "config/snapshot.schema.json is stale: run `UPDATE_SCHEMA=1 cargo test -p fog-core schema` and commit it"
+    );
+}

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use fog_api::decision::Decision;
 use fog_api::list::List;
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::RouteError;
 use super::input::{Id, Parameters};
 use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
 use crate::app::App;
+use crate::proposals;
 use crate::store::Listing;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -91,4 +93,18 @@ pub(super) async fn list(
 pub(super) async fn one(State(app): State<App>, Id(id): Id) -> Result<Json<Decision>, RouteError> {
     let found = app.store.decision(id).await?;
     found.map(Json).ok_or_else(|| RouteError::Unknown { what: "decision", name: id.to_string() })
+}
+
+/// Approves a proposed decision: it is carried out.
+#[utoipa::path(post, path = "/v1/decisions/{id}/approve", tag = "decisions", params(("id" = uuid::Uuid, Path, description = "The decision's id.")),
+    responses((status = 202, description = "It is being carried out.", body = Decision)))]
+pub(super) async fn approve(State(app): State<App>, Id(id): Id) -> Result<(StatusCode, Json<Decision>), RouteError> {
+    Ok((StatusCode::ACCEPTED, Json(proposals::approve(&app, id).await?)))
+}
+
+/// Dismisses a proposed or recommended decision: its workload is left alone for a while.
+#[utoipa::path(post, path = "/v1/decisions/{id}/dismiss", tag = "decisions", params(("id" = uuid::Uuid, Path, description = "The decision's id.")),
+    responses((status = 200, description = "It is dismissed.", body = Decision)))]
+pub(super) async fn dismiss(State(app): State<App>, Id(id): Id) -> Result<Json<Decision>, RouteError> {
+    Ok(Json(proposals::dismiss(&app, id).await?))
 }

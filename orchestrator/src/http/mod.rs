@@ -64,6 +64,9 @@ fn writes() -> OpenApiRouter<App> {
         .routes(routes!(nodes::cordon))
         .routes(routes!(nodes::uncordon))
         .routes(routes!(nodes::drain))
+        .routes(routes!(decisions::approve))
+        .routes(routes!(decisions::dismiss))
+        .routes(routes!(plan::rebalance))
 }
 
 /// Every route.

@@ -16,5 +16,6 @@ pub(super) async fn show(State(app): State<App>) -> Result<Json<PolicyView>, Rou
         version: in_force.version,
         file: in_force.file.as_ref().map(|file| file.display().to_string()),
         policy: serde_json::to_value(&in_force.policy).map_err(|_| RouteError::Defect)?,
+        refused: app.policy.refused().map(|why| why.to_string()),
     }))
 }

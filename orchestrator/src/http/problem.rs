@@ -8,6 +8,7 @@ use fog_core::place::Refusal;
 
 use crate::metrics::MetricsError;
 use crate::planner::BeginError;
+use crate::proposals::AnswerError;
 use crate::store::StoreError;
 
 /// Why a request was not done.
@@ -74,6 +75,9 @@ pub enum RouteError {
     /// The migration was not begun.
     #[error("{0}")]
     NotBegun(#[from] BeginError),
+    /// A decision was not approved or dismissed.
+    #[error("{0}")]
+    Answer(AnswerError),
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -150,10 +154,30 @@ impl RouteError {
             RouteError::NotBegun(BeginError::Gone(_) | BeginError::Store(StoreError::OwnerChanged { .. })) => {
                 (S::CONFLICT, "workload-gone", "The workload is gone meanwhile")
             }
+            RouteError::Answer(error) => match error {
+                AnswerError::NotOpen { .. } => (S::CONFLICT, "not-open", "The decision waits for nobody"),
+                AnswerError::AdviceOnly { .. } => (S::CONFLICT, "advice-only", "The decision is a recommendation only"),
+                AnswerError::NoLongerHolds(_) => (S::CONFLICT, "no-longer-holds", "The decision no longer holds"),
+                // `From` turns the others into what they are.
+                AnswerError::Unknown(_) | AnswerError::NotBegun(_) | AnswerError::Store(_) => {
+                    (S::INTERNAL_SERVER_ERROR, "store", "The orchestrator's store failed")
+                }
+            },
             RouteError::NotBegun(_) | RouteError::Store(_) | RouteError::Metrics(_) => {
                 (S::INTERNAL_SERVER_ERROR, "store", "The orchestrator's store failed")
             }
             RouteError::Defect => (S::INTERNAL_SERVER_ERROR, "defect", "A defect"),
+        }
+    }
+}
+
+impl From<AnswerError> for RouteError {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Unknown(id) => RouteError::Unknown { what: "decision", name: id.to_string() },
+            AnswerError::NotBegun(error) => RouteError::NotBegun(error),
+            AnswerError::Store(error) => RouteError::Store(error),
+            other => RouteError::Answer(other),
         }
     }
 }

@@ -109,12 +109,7 @@ impl Store {
         if inserted.rows_affected() == 0 {
             return Err(StoreError::AlreadyMigrating { workload });
         }
-        sqlx::query("INSERT INTO decisions (id, at_ms, body) VALUES (?, ?, ?)")
-            .bind(new.decision.id.to_string())
-            .bind(new.decision.at.as_millisecond())
-            .bind(json(&new.decision))
-            .execute(&mut *transaction)
-            .await?;
+        super::decisions::write_decision(&mut transaction, &new.decision).await?;
         transaction.commit().await?;
         Ok(())
     }

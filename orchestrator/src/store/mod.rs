@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+pub use decisions::GivenLimits;
 pub use migrations::{NewMigration, StoredMigration};
 pub use ownership::Ownership;
 pub use page::{Condition, Listing, Placed};

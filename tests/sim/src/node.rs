@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fog_api::agent::{
     Answer, CHANNEL_PATH, Command, CommandKey, FailureKind, FromAgent, Heartbeat, Hello, LinkSample, NodeFacts,
-    Outcome, PROTOCOL, Pressure, Sample, ToAgent, WorkloadSample,
+    Outcome, PROTOCOL, Pressure, Resized, Sample, ToAgent, WorkloadSample,
 };
 use fog_api::workload::WorkloadState;
 use futures_util::{SinkExt, StreamExt};
@@ -78,7 +78,7 @@ impl SimNode {
                     *seq += 1;
                     out.send(text(&FromAgent::Heartbeat(Heartbeat { samples: vec![self.sample(*seq)] }))).await?;
                 }
-                Some(answer) = answered.recv() => out.send(text(&FromAgent::Answer(answer))).await?,
+                Some(answer) = answered.recv() => out.send(text(&answer)).await?,
                 message = incoming.next() => match message {
                     Some(Ok(Message::Text(message))) => self.heard(&message, &answers)?,
                     Some(Ok(_)) => {}
@@ -89,14 +89,19 @@ impl SimNode {
         }
     }
 
-    fn heard(self: &Arc<Self>, message: &str, answers: &mpsc::UnboundedSender<Answer>) -> anyhow::Result<()> {
+    fn heard(self: &Arc<Self>, message: &str, answers: &mpsc::UnboundedSender<FromAgent>) -> anyhow::Result<()> {
         match serde_json::from_str(message)? {
             ToAgent::Command(command) => {
                 let (node, answers) = (Arc::clone(self), answers.clone());
                 tokio::spawn(async move {
                     let outcome = node.answer(&command).await;
-                    let _ = answers.send(Answer { key: command.key(), outcome });
+                    let _ = answers.send(FromAgent::Answer(Answer { key: command.key(), outcome }));
                 });
+                Ok(())
+            }
+            ToAgent::Resize(asked) => {
+                let error = asked.cpus.and_then(|limit| self.world.resize(&asked.workload, limit));
+                let _ = answers.send(FromAgent::Resized(Resized { id: asked.id, error }));
                 Ok(())
             }
             ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
@@ -159,21 +164,24 @@ impl SimNode {
             network_received_bytes_per_s: 0.0,
             network_sent_bytes_per_s: 0.0,
             temperature_c: None,
-            workloads: Some(self.world.containers(&self.name).into_iter().map(workload).collect()),
+            workloads: Some(
+                self.world.containers(&self.name).into_iter().map(|one| workload(&self.world, one)).collect(),
+            ),
             links: load.rtt_ms.iter().map(link).collect(),
         }
     }
 }
 
-fn workload((name, state): (String, State)) -> WorkloadSample {
+fn workload(world: &World, (name, state): (String, State)) -> WorkloadSample {
+    let cpus = world.cpus(&name);
     WorkloadSample {
         container: format!("simulated-{name}"),
         name,
         image: "fog/busybox:1".into(),
         state: if state == State::Running { WorkloadState::Running } else { WorkloadState::Paused },
-        cpus: 0.02,
+        cpus: cpus.used,
         memory_bytes: 4 << 20,
-        cpus_limit: None,
+        cpus_limit: cpus.limit,
         memory_limit_bytes: None,
         labels: BTreeMap::new(),
         obstacles: Vec::new(),

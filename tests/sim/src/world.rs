@@ -20,6 +20,15 @@ pub enum State {
     Held,
 }
 
+/// What a simulated container does with its node's cores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cpus {
+    /// Cores that it uses.
+    pub used: f64,
+    /// Cores that it may use.
+    pub limit: Option<f64>,
+}
+
 /// Decides that a step fails on a node; called once for every order that is carried out.
 pub type Fault = Box<dyn Fn(&str, Step) -> Option<Failure> + Send + Sync>;
 
@@ -29,6 +38,7 @@ struct Inner {
     shipped: BTreeSet<Uuid>,
     broken: BTreeSet<Uuid>,
     orders: Vec<(String, Step, u64)>,
+    cpus: BTreeMap<String, Cpus>,
     violations: Vec<String>,
     fault: Option<Fault>,
 }
@@ -48,6 +58,29 @@ impl World {
     /// A container runs on a node.
     pub fn run(&self, node: &str, workload: &str) {
         self.inner().containers.insert((node.into(), workload.into()), State::Running);
+    }
+
+    /// From now on a container uses so many cores; its limit stays, or is set the first time.
+    pub fn burn(&self, workload: &str, used: f64, limit: Option<f64>) {
+        let mut inner = self.inner();
+        let limit = inner.cpus.get(workload).map_or(limit, |cpus| cpus.limit);
+        inner.cpus.insert(workload.into(), Cpus { used, limit });
+    }
+
+    /// What a container does with its node's cores.
+    pub fn cpus(&self, workload: &str) -> Cpus {
+        self.inner().cpus.get(workload).copied().unwrap_or(Cpus { used: 0.02, limit: None })
+    }
+
+    /// Gives a container another limit, as `docker update` would.
+    pub fn resize(&self, workload: &str, limit: f64) -> Option<String> {
+        match self.inner().cpus.get_mut(workload) {
+            Some(cpus) => {
+                cpus.limit = Some(limit);
+                None
+            }
+            None => Some("it has no limit".to_owned()),
+        }
     }
 
     /// From now on `fault` decides which steps fail.

@@ -25,10 +25,10 @@ pub(super) async fn uncordon(session: &Session, node: &str) -> Result<Exit, Fail
 pub(super) async fn run(session: &Session, asked: &Drain) -> Result<Exit, Failure> {
     let client = session.writer()?;
     let node = client.drain(&asked.node).await?;
-    if !asked.wait {
+    if !asked.wait && asked.deadline.is_none() {
         return say(session, &node, "is being drained: what can move leaves it, nothing new comes");
     }
-    let deadline = Instant::now() + asked.timeout;
+    let deadline = Instant::now() + asked.deadline.unwrap_or(asked.timeout);
     let mut held: Vec<String> = Vec::new();
     loop {
         let now: Vec<String> =

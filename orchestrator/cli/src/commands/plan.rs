@@ -1,6 +1,7 @@
 //! `fogctl plan`: what the planner would do now, or with a snapshot out of a file.
 
 use fog_api::client::Client;
+use fog_api::migration::Migration;
 use fog_core::{Action, Plan, Policy};
 
 use super::offline;
@@ -25,9 +26,29 @@ pub(super) async fn run(session: &Session, asked: &arguments::Plan) -> Result<Ex
     Ok(Exit::Done)
 }
 
+/// Evens the cluster out once, or says what that would mean.
+pub(super) async fn rebalance(session: &Session, dry_run: bool) -> Result<Exit, Failure> {
+    if dry_run {
+        let plan = read(session.reader()?.plan_in("balance").await?)?;
+        session.result(&plan, |paint| people(&plan, paint))?;
+        return Ok(Exit::Done);
+    }
+    let begun = session.writer()?.rebalance().await?;
+    session.result(&begun, |_| {
+        let line =
+            |m: &Migration| format!("{}  {} → {}\n", clean(&m.workload), clean(&m.source), clean(&m.destination));
+        if begun.items.is_empty() { "Nothing to do.\n".to_owned() } else { begun.items.iter().map(line).collect() }
+    })?;
+    Ok(Exit::Done)
+}
+
 /// What the orchestrator would do now.
 pub(super) async fn live(client: &Client) -> Result<Plan, Failure> {
-    serde_json::from_value(client.plan().await?).map_err(|error| {
+    read(client.plan().await?)
+}
+
+fn read(plan: serde_json::Value) -> Result<Plan, Failure> {
+    serde_json::from_value(plan).map_err(|error| {
         Failure::new(Exit::Failed, format!("the orchestrator's plan cannot be read: {error}"))
             .hint("Use the same version of fogctl and fog-orchestrator.")
     })

@@ -64,6 +64,17 @@ fn factors(candidate: &Candidate, largest: f64) -> Table {
             Cell::quiet(bar(factor.contribution, largest)),
         ]);
     }
+    for penalty in &candidate.penalties {
+        let name = format!("breaks {:?}", clean(&penalty.constraint));
+        table.row(vec![
+            name.into(),
+            "".into(),
+            "".into(),
+            "".into(),
+            format!("-{:.4}", penalty.weight).into(),
+            "".into(),
+        ]);
+    }
     if let Some(score) = candidate.score {
         let total = Cell::toned(format!("{score:.4}"), Tone::Head);
         table.row(vec![Cell::toned("score", Tone::Head), "".into(), "".into(), "".into(), total, "".into()]);
@@ -141,6 +152,10 @@ mod tests {
                     reasons: Vec::new(),
                 },
             ],
+            kind: Default::default(),
+            status: Default::default(),
+            limits: None,
+            answered_at: None,
         };
         let text = explain(&decision, Paint::new(false));
         let lines: Vec<&str> = text.lines().collect();

@@ -88,7 +88,7 @@ fn workloads_of<'a>(
 pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Result<(), Vec<Reason>> {
     let migrate = match action {
         Action::Migrate(migrate) => migrate,
-        Action::Resize(resize) => return recheck_resize(resize, snapshot),
+        Action::Resize(resize) => return recheck_resize(resize, snapshot, policy),
     };
     let Migrate { workload: name, from, to, trigger, .. } = migrate;
     let Some(workload) = snapshot.workload(name.as_str()) else {
@@ -140,12 +140,15 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
-fn recheck_resize(resize: &Resize, snapshot: &Snapshot) -> Result<(), Vec<Reason>> {
+fn recheck_resize(resize: &Resize, snapshot: &Snapshot, policy: &Policy) -> Result<(), Vec<Reason>> {
     let name = &resize.workload;
     let why = match snapshot.workload(name.as_str()) {
         None => format!("{name} no longer exists"),
         Some(workload) if workload.node != resize.node => format!("{name} is no longer on {}", resize.node),
         Some(workload) if workload.limits != resize.from => format!("{name} has other limits meanwhile"),
+        Some(workload) if !resize::still_wanted(resize, workload, policy) => {
+            return Err(vec![Reason::new(ReasonCode::Relieved, format!("{name} no longer needs other limits"))]);
+        }
         Some(_) => return Ok(()),
     };
     Err(vec![Reason::new(ReasonCode::WorkloadMoved, why)])

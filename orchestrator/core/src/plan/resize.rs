@@ -58,6 +58,20 @@ pub(super) fn run(snapshot: &Snapshot, policy: &Policy, projection: &mut Project
     }
 }
 
+/// Whether a workload still wants what was planned for it: one that is to grow until it is idle, one that is to shrink until
+/// it would run into the smaller limit.
+pub(super) fn still_wanted(resize: &Resize, workload: &Workload, policy: &Policy) -> bool {
+    let wanted = |used: f64, from: Option<f64>, to: Option<f64>| match (from, to) {
+        (Some(from), Some(to)) if to > from => used >= policy.resize.idle * from,
+        (Some(from), Some(to)) if to < from => used < policy.resize.at * to,
+        _ => false,
+    };
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+    let (from, to) = (resize.from, resize.to);
+    wanted(workload.cpus, from.cpus, to.cpus)
+        || wanted(workload.memory_bytes as f64, bytes(from.memory_bytes), bytes(to.memory_bytes))
+}
+
 /// What the node gives away, as fractions of its capacity; nothing if a limit is lowered.
 fn more(from: Limits, to: Limits, at: usize, projection: &Projection<'_>) -> Share {
     let node = projection.node(at);

@@ -74,6 +74,7 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
         ("cooldown.return_s", cooldown.return_s),
         ("cooldown.failed_s", cooldown.failed_s),
         ("cooldown.settle_s", cooldown.settle_s),
+        ("cooldown.dismissed_s", cooldown.dismissed_s),
         ("cooldown.longest_s", cooldown.longest_s),
     ] {
         found.within(field, value, 0.0, 31_536_000.0);
