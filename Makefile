@@ -32,6 +32,7 @@ test: ## Everything: check, then the end-to-end tests on real hosts
 
 e2e: ## The end-to-end tests alone, after make build
 	$(CARGO) build --locked -p fog-lab
+	$(CARGO) test --locked -p fog-netns --test real_namespaces -- --ignored
 	$(CARGO) test --locked -p fog-lab --test real_hosts -- --ignored --test-threads=1
 	$(CARGO) test --locked -p fog-e2e -- --test-threads=1 --nocapture
 

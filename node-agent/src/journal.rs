@@ -41,6 +41,9 @@ pub struct Record {
     pub restart_policy: Option<Value>,
     /// This node froze the container, or was about to.
     pub froze: bool,
+    /// This node closed the container's network, or was about to; it opens with the container.
+    #[serde(default)]
+    pub closed_network: bool,
     /// The dump that runs, or was about to end.
     pub checkpoint: Option<ProcessIdentity>,
     /// Destination: tasks, by their ids inside the container, that were already stopped when they were dumped.
@@ -70,6 +73,7 @@ impl Record {
             container: None,
             restart_policy: None,
             froze: false,
+            closed_network: false,
             checkpoint: None,
             stopped_tasks: Vec::new(),
             resumed: false,

@@ -239,6 +239,7 @@ impl Driver {
         let now = clock::now();
         record.answered.insert(record::step(step), now);
         record.stages_ms.extend(report.stages_ms);
+        record.connections = report.connections.or(record.connections.take());
         record.checkpoint_bytes = report.checkpoint_bytes.or(record.checkpoint_bytes);
         record.sent_bytes = report.sent_bytes.or(record.sent_bytes);
         if let Some(specification) = report.specification {
@@ -435,7 +436,8 @@ impl Driver {
             Step::Ship => {
                 let node = &self.migration.record.destination;
                 let destination = self.app.fleet().nodes.get(node)?.peer();
-                Order::Ship { destination, ticket: self.migration.ticket.clone()? }
+                let keep_connections = self.migration.record.connections.as_ref().is_some_and(|found| found.kept);
+                Order::Ship { destination, ticket: self.migration.ticket.clone()?, keep_connections }
             }
             Step::Restore => Order::Restore,
             Step::Resume => Order::Resume,

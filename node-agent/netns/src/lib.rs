@@ -23,10 +23,7 @@ pub use catch::Catch;
 pub use sockets::{Connection, connections};
 
 /// Does something in the network namespace of a process, in a thread of its own. Blocking.
-pub fn inside<T: Send + 'static>(
-    pid: u32,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+pub fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     let thread = std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;

@@ -25,6 +25,8 @@ pub(crate) enum Verdict {
         cgroups: bool,
         /// Nothing may be restored before Docker has wired the network.
         wired_first: bool,
+        /// Nothing may come in or go out before the container is continued.
+        closed_network: bool,
         /// JSON lines of the container's log to say before.
         tail: Option<PathBuf>,
     },
@@ -58,7 +60,7 @@ mod tests {
     #[test]
     fn answers_are_understood() {
         let restore = r#"{"verdict":"restore","images":"/i","work":"/w","criu_config":"/c","criu_options":"/o",
-            "network":false,"cgroups":true,"wired_first":true,"tail":null}"#;
+            "network":false,"cgroups":true,"wired_first":true,"closed_network":true,"tail":null}"#;
         assert!(matches!(serde_json::from_str(restore), Ok(Verdict::Restore { tail: None, .. })));
         assert!(matches!(serde_json::from_str(r#"{"verdict":"create"}"#), Ok(Verdict::Create)));
         let refuse = r#"{"verdict":"refuse","reason":"no"}"#;

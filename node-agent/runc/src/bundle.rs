@@ -11,20 +11,23 @@ use crate::cgroup;
 /// The annotation that names CRIU's configuration file to runc.
 const CRIU_CONFIG: &str = "org.criu.config";
 
-/// Adds the hook and the annotation to `config.json` of the bundle, and the container's cgroup to CRIU's file.
-pub(crate) fn prepare(
-    bundle: &Path,
-    program: &Path,
-    folder: &Path,
-    criu_config: &Path,
-    systemd: bool,
-) -> Result<(), String> {
+/// What is to be called while the container is made.
+pub(crate) struct Hooks<'a> {
+    /// Ourselves.
+    pub(crate) program: &'a Path,
+    /// The restore folder.
+    pub(crate) folder: &'a Path,
+    /// The network is closed before anybody wires it.
+    pub(crate) closed_network: bool,
+}
+
+/// Adds the hooks and the annotation to `config.json` of the bundle, and the container's cgroup to CRIU's file.
+pub(crate) fn prepare(bundle: &Path, hooks: &Hooks<'_>, criu_config: &Path, systemd: bool) -> Result<(), String> {
     let file = bundle.join("config.json");
     let text = std::fs::read(&file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
     let mut config: Value =
         serde_json::from_slice(&text).map_err(|error| format!("{} is not JSON: {error}", file.display()))?;
-    add(&mut config, program, folder, criu_config)
-        .ok_or_else(|| format!("{} is no OCI configuration", file.display()))?;
+    add(&mut config, hooks, criu_config).ok_or_else(|| format!("{} is no OCI configuration", file.display()))?;
     if let Some(option) = cgroup::root_option(&config, systemd).filter(|_| cgroup::is_unified()) {
         let opened = OpenOptions::new().append(true).open(criu_config);
         let written = opened.and_then(|mut file| file.write_all(option.as_bytes()));
@@ -42,18 +45,27 @@ pub(crate) fn rootfs(bundle: &Path) -> Option<PathBuf> {
     bundle.join(path).canonicalize().ok()
 }
 
-fn add(config: &mut Value, program: &Path, folder: &Path, criu_config: &Path) -> Option<()> {
-    let hook = json!({"path": program, "args": ["fog-runc", crate::HOOK, folder]});
+fn add(config: &mut Value, ours: &Hooks<'_>, criu_config: &Path) -> Option<()> {
+    let Hooks { program, folder, closed_network } = ours;
     let hooks = object(config.as_object_mut()?.entry("hooks").or_insert(Value::Null))?;
-    let hooks = hooks.entry("createRuntime").or_insert(Value::Null);
-    if hooks.is_null() {
-        *hooks = json!([]);
+    if *closed_network {
+        // The first one: Docker up to 27 wires the network in a hook of this phase.
+        let close = json!({"path": program, "args": ["fog-runc", crate::CLOSE_NETWORK]});
+        list(hooks.entry("prestart").or_insert(Value::Null))?.insert(0, close);
     }
-    // The last one: every other hook of this phase, Docker's network wiring among them, is done when we block.
-    hooks.as_array_mut()?.push(hook);
+    // The last one: every other hook of this phase is done when we block.
+    let block = json!({"path": program, "args": ["fog-runc", crate::HOOK, folder]});
+    list(hooks.entry("createRuntime").or_insert(Value::Null))?.push(block);
     let annotations = object(config.as_object_mut()?.entry("annotations").or_insert(Value::Null))?;
     annotations.insert(CRIU_CONFIG.into(), json!(criu_config));
     Some(())
+}
+
+fn list(value: &mut Value) -> Option<&mut Vec<Value>> {
+    if value.is_null() {
+        *value = json!([]);
+    }
+    value.as_array_mut()
 }
 
 fn object(value: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
@@ -68,7 +80,17 @@ mod tests {
     use super::*;
 
     fn added(mut config: Value) -> Option<Value> {
-        add(&mut config, Path::new("/bin/fog-runc"), Path::new("/r/c"), Path::new("/r/c/criu.conf")).map(|()| config)
+        let hooks = Hooks { program: Path::new("/bin/fog-runc"), folder: Path::new("/r/c"), closed_network: false };
+        add(&mut config, &hooks, Path::new("/r/c/criu.conf")).map(|()| config)
+    }
+
+    #[test]
+    fn the_network_is_closed_before_anybody_wires_it() {
+        let mut config = json!({"hooks": {"prestart": [1]}});
+        let hooks = Hooks { program: Path::new("/bin/fog-runc"), folder: Path::new("/r/c"), closed_network: true };
+        add(&mut config, &hooks, Path::new("/c")).expect("a configuration");
+        assert_eq!(config["hooks"]["prestart"][0]["args"], json!(["fog-runc", "fog-close-network"]));
+        assert_eq!(config["hooks"]["prestart"][1], 1);
     }
 
     #[test]

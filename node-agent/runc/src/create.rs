@@ -21,10 +21,21 @@ pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String
     match ask(&call.container, bundle::rootfs(&bundle).as_deref())? {
         Verdict::Create => Ok(Next::Runc),
         Verdict::Refuse { reason } => Err(reason),
-        Verdict::Restore { images, work, criu_config, criu_options, network, cgroups, wired_first, tail } => {
+        Verdict::Restore {
+            images,
+            work,
+            criu_config,
+            criu_options,
+            network,
+            cgroups,
+            wired_first,
+            closed_network,
+            tail,
+        } => {
             let pid_file = call.pid_file.as_deref().ok_or("create without --pid-file")?;
             let program = std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
-            bundle::prepare(&bundle, &program, folder.path(), &criu_config, call.systemd_cgroup())?;
+            let hooks = bundle::Hooks { program: &program, folder: folder.path(), closed_network };
+            bundle::prepare(&bundle, &hooks, &criu_config, call.systemd_cgroup())?;
             if let Some(tail) = tail {
                 say(&tail).map_err(|error| format!("the end of the log cannot be said: {error}"))?;
             }

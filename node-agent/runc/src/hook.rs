@@ -37,6 +37,18 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     }
 }
 
+/// The prestart hook of a container whose connections are kept: closes its network before there is anything in it.
+pub(crate) fn close_network() -> ExitCode {
+    let state: std::io::Result<State> = serde_json::from_reader(std::io::stdin().lock()).map_err(Into::into);
+    match state.and_then(|state| fog_netns::close(state.pid)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fog-runc: the network could not be closed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// What runc sets in a network namespace that it makes, and CRIU does not in one that it leaves empty.
 fn network_sysctls(config: &Value) -> Vec<(PathBuf, String)> {
     let all = config.pointer("/linux/sysctl").and_then(Value::as_object).into_iter().flatten();

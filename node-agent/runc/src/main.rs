@@ -32,6 +32,7 @@ use restore_folder::RestoreFolder;
 
 /// The first arguments of our own inner calls. runc has no such verbs.
 const HOOK: &str = "fog-hook";
+const CLOSE_NETWORK: &str = "fog-close-network";
 const SUPERVISE: &str = "fog-supervise";
 
 /// Names the real runc where it is not `runc` in the search path.
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.first().and_then(|argument| argument.to_str()) {
         Some(HOOK) => return hook::run(&arguments[1..]),
+        Some(CLOSE_NETWORK) => return hook::close_network(),
         Some(SUPERVISE) => return supervisor::run(&arguments[1..]),
         _ => {}
     }

@@ -8,8 +8,8 @@ const LOG_LINES: usize = 20;
 
 /// CRIU's complaints and what they mean. The first that matches wins.
 const MEANINGS: &[(&str, &str)] = &[
-    ("Connected TCP socket", "The container has an established TCP connection; those are not moved yet."),
-    ("--tcp-established", "The container has an established TCP connection; those are not moved yet."),
+    ("Connected TCP socket", "A TCP connection was made at the very moment of the freeze; try again."),
+    ("--tcp-established", "A TCP connection was made at the very moment of the freeze; try again."),
     ("--ext-unix-sk", "The container has a Unix socket connected to a process outside of it."),
     ("unix: External", "The container has a Unix socket connected to a process outside of it."),
     ("No space left", "The images do not fit into the tmpfs that holds them; make it larger."),
@@ -75,7 +75,7 @@ pub(super) fn node_options() -> String {
 /// What CRIU is told in a configuration file, on both ends. `theirs` is the node's own file, if it has one.
 ///
 /// CRIU locks the network with processes of iptables, which takes longer than all of its other work on a small
-/// container. The lock is for established connections, and those are refused unless the node's own file says otherwise.
+/// container. Where connections are kept, the engine closes the network itself.
 pub(super) fn options(theirs: &str) -> String {
     let locked = ["tcp-established", "tcp-close", "network-lock"].iter().any(|option| theirs.contains(option));
     if locked { String::new() } else { "network-lock skip\n".to_owned() }

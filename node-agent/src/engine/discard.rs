@@ -7,7 +7,7 @@ use fog_api::agent::{Command, FailureKind, Report, Role};
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::init_of;
-use super::{Inner, blocking, dump, tasks, volumes};
+use super::{Inner, blocking, connections, dump, tasks, volumes};
 
 pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let Some(record) = inner.record(command.migration) else {
@@ -20,6 +20,7 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult
     if let Some(container) = &record.container {
         remove(inner, container).await?;
     }
+    connections::forget(inner, command.migration);
     volumes::remove(inner, &record.volumes).await?;
     if let Some(orphan) = record.checkpoint {
         blocking(move || dump::wait_for_orphan(orphan)).await?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fog_api::agent::{FailureKind, Peer};
 use serde_json::Value;
 
+use super::connections::Fate;
 use super::failure::Cause;
 use super::images::Folder;
 use super::{blocking, criu, tasks};
@@ -22,6 +23,9 @@ const DOCKER_RUN: &str = "/run/docker";
 
 /// The first runc that can leave cgroups out of the images.
 const IGNORES_CGROUPS: [u32; 3] = [1, 2, 0];
+
+/// The first runc with a flag for connections that nobody has accepted yet; before, CRIU's configuration file has the say.
+const SKIPS_IN_FLIGHT: [u32; 3] = [1, 3, 0];
 
 /// A dump that takes longer than this is stuck.
 pub(super) const LONGEST: Duration = Duration::from_secs(600);
@@ -54,6 +58,8 @@ pub(super) struct Plan {
     folder: Folder,
     root: PathBuf,
     options: PathBuf,
+    criu_options: String,
+    in_flight: bool,
     network: Network,
     without_cgroups: bool,
 }
@@ -68,15 +74,15 @@ impl Plan {
     ) -> Result<Plan, Cause> {
         let options = folder.work().join("dump.conf");
         let prepared = blocking({
-            let (container, options) = (container.to_owned(), options.clone());
+            let container = container.to_owned();
             move || {
-                std::fs::write(options, criu::options(&criu::node_options()))?;
-                Ok::<_, std::io::Error>(runc_root(Path::new(DOCKER_RUN), &container))
+                let theirs = criu::node_options();
+                (criu::options(&theirs), runc_root(Path::new(DOCKER_RUN), &container))
             }
         });
         let (prepared, runc, ()) = tokio::join!(prepared, tools::runc_version(), criu::warm());
         let theirs = destination.runc.as_deref().and_then(tools::Version::parse);
-        let root = prepared?.map_err(|error| Cause::node("The dump could not be prepared", &error))?;
+        let (criu_options, root) = prepared?;
         let root = root.ok_or_else(|| {
             Cause::new(
                 FailureKind::Runtime,
@@ -88,6 +94,8 @@ impl Plan {
             folder: folder.clone(),
             root,
             options,
+            criu_options,
+            in_flight: runc.as_ref().is_some_and(|version| version.at_least(SKIPS_IN_FLIGHT)),
             network: Network::of(inspect),
             without_cgroups: [runc, theirs]
                 .into_iter()
@@ -105,12 +113,18 @@ pub(super) struct Dump {
 
 impl Dump {
     /// Starts to dump a frozen container; it stays frozen.
-    pub(super) fn start(plan: &Plan) -> Result<Dump, Cause> {
+    pub(super) fn start(plan: &Plan, fate: Fate) -> Result<Dump, Cause> {
+        let options = format!("{}{}skip-in-flight\n", plan.criu_options, fate.option());
+        let marked = std::fs::write(&plan.options, options).and_then(|()| fate.mark(&plan.folder.images()));
+        marked.map_err(|error| Cause::node("The dump could not be prepared", &error))?;
         if plan.without_cgroups {
             let marked = criu::mark_without_cgroups(&plan.folder.images());
             marked.map_err(|error| Cause::node("The images could not be marked", &error))?;
         }
         let empty = (plan.network == Network::Dockers).then_some(["--empty-ns", "network"]);
+        let established = fate.established().then_some("--tcp-established");
+        // A connection that nobody has accepted yet is left to its client to make anew.
+        let in_flight = plan.in_flight.then_some("--tcp-skip-in-flight");
         // Docker makes the cgroup at the destination, with its limits; the restored tasks are born in it.
         let cgroups = plan.without_cgroups.then_some(["--manage-cgroups-mode", "ignore"]);
         let child = tokio::process::Command::new("runc")
@@ -120,6 +134,7 @@ impl Dump {
             .arg(log_file(&plan.folder))
             .args(["--log-format", "json", "checkpoint", "--leave-running", "--file-locks"])
             .args(empty.into_iter().chain(cgroups).flatten())
+            .args(established.into_iter().chain(in_flight))
             .arg("--image-path")
             .arg(plan.folder.images())
             .arg("--work-path")

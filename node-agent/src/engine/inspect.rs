@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::failure::{Cause, StepResult};
 use super::files_out::FilesOut;
-use super::{Inner, blocking, image, images, tasks, volumes};
+use super::{Inner, address, blocking, image, images, tasks, volumes};
 use crate::runtime::{obstacles, specification};
 
 pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let (mut inspect, memory_bytes) = movable(inner, &command.workload).await?;
     let image = inspect.get("Image").and_then(Value::as_str).unwrap_or_default().to_owned();
+    address::note(inner, &mut inspect).await?;
     inspect[specification::MEMORY] = json!(memory_bytes);
     inspect[volumes::BYTES] = json!(FilesOut::of(inner, &inspect).await?.bytes().await?);
     let size = inner.docker.image_bytes(&image).await.map_err(Cause::docker("look at the image"))?;

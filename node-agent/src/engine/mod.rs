@@ -16,6 +16,8 @@
 //! A frozen source waits for the orchestrator's word for as long as that takes.
 
 mod abandon;
+mod address;
+mod connections;
 mod console;
 mod criu;
 mod discard;
@@ -112,6 +114,7 @@ struct Inner {
     lanes: Lanes,
     restores: Restores,
     files: files_in::FilesIn,
+    catches: connections::Catches,
     running: Mutex<HashMap<CommandKey, watch::Receiver<Option<Answer>>>>,
 }
 
@@ -136,6 +139,7 @@ impl Engine {
             lanes: Lanes::default(),
             restores: Restores::default(),
             files: files_in::FilesIn::default(),
+            catches: connections::Catches::default(),
             running: Mutex::default(),
             config,
         })))
@@ -218,8 +222,9 @@ impl Engine {
             Order::Reserve { specification, ticket, source } => {
                 reserve::reserve(&self.0, &command, specification, ticket, source).await
             }
-            Order::Ship { destination, ticket } => {
-                ship::ship(&self.0, &command, destination, ticket, &lane.cancel, &reporter).await
+            Order::Ship { destination, ticket, keep_connections } => {
+                let way = ship::Way { destination, ticket, keep_connections: *keep_connections };
+                ship::ship(&self.0, &command, way, &lane.cancel, &reporter).await
             }
             Order::Restore => restore::restore(&self.0, &command, &lane.cancel, &reporter).await,
             Order::Resume => resume::resume(&self.0, &command).await,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::failure::{Cause, StepResult};
 use super::images::{self, Folder};
 use super::inspect::id_of;
-use super::{Inner, blocking, files_in, image, volumes};
+use super::{Inner, address, blocking, files_in, image, volumes};
 use crate::journal::create_private_folder;
 use crate::runtime::{port_is_free, specification};
 use crate::transfer::TicketKey;
@@ -26,7 +26,11 @@ pub(super) async fn reserve(
 ) -> StepResult {
     let ticket = TicketKey::decode(ticket)
         .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
-    let image = admissible(inner, specification).await?;
+    let address = address::judge(inner, &specification.inspect).await?;
+    let image = admissible(inner, specification, address.obstacles).await?;
+    let mut specification = specification.clone();
+    specification.inspect[specification::FOLLOWING] = json!(address.following);
+    let specification = &specification;
     let policy = specification::restart_policy(&specification.inspect);
     let epoch = command.epoch;
     inner
@@ -45,7 +49,7 @@ pub(super) async fn reserve(
         // The source sends it first of all; the container is created then.
         None => None,
     };
-    Ok(Report { container, ..Report::default() })
+    Ok(Report { container, connections: Some(address.connections), ..Report::default() })
 }
 
 /// Creates the container and its volumes.
@@ -92,10 +96,13 @@ fn mark(body: &mut Value, command: &Command) {
 }
 
 /// Refuses what could not be created and restored here. Returns the name of the image here; `None`: it has to come.
-async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result<Option<String>, Cause> {
+async fn admissible(
+    inner: &Arc<Inner>,
+    specification: &Specification,
+    mut found: Vec<String>,
+) -> Result<Option<String>, Cause> {
     let (docker, node, name) = (&inner.docker, &inner.config.node, &specification.name);
     let inspect = &specification.inspect;
-    let mut found = Vec::new();
 
     if let Some(other) = docker.inspect(name).await.map_err(Cause::docker("look for the name"))? {
         let id: String = id_of(&other)?.chars().take(12).collect();
@@ -103,7 +110,7 @@ async fn admissible(inner: &Arc<Inner>, specification: &Specification) -> Result
     }
     let image = image_here(inner, specification).await?;
     for network in specification::networks(inspect) {
-        if !docker.has_network(&network).await.map_err(Cause::docker("look for its networks"))? {
+        if docker.network(&network).await.map_err(Cause::docker("look for its networks"))?.is_none() {
             found.push(format!("The network {network} is not on {node}; create it there."));
         }
     }

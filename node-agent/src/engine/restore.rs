@@ -15,11 +15,13 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::Fate;
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::init_of;
 use super::reserve::restore_folder;
 use super::{Inner, Reporter, blocking, console, criu, lock, ms_since, tasks};
+use crate::journal::Record;
 use crate::runtime::DockerError;
 use crate::transfer::{Arrival, Received};
 
@@ -64,6 +66,8 @@ pub(super) enum Verdict {
         cgroups: bool,
         /// Nothing may be restored before Docker has wired the network.
         wired_first: bool,
+        /// Nothing may come in or go out before the container is continued.
+        closed_network: bool,
         /// JSON lines of the container's log to say before.
         tail: Option<PathBuf>,
     },
@@ -298,15 +302,19 @@ async fn ready(inner: &Arc<Inner>, command: &Command, container: &str, folder: &
         // The annotation `org.criu.config` names this file, and runc's default one counts no longer then; so it is
         // repeated.
         let theirs = criu::node_options();
-        std::fs::write(place, format!("{theirs}\nleave-stopped\n"))?;
-        std::fs::write(further, criu::options(&theirs))?;
+        let fate = Fate::of(&images);
+        let established = if fate.established() { "tcp-established\n" } else { "" };
+        std::fs::write(place, format!("{theirs}\nleave-stopped\n{established}"))?;
+        std::fs::write(further, criu::options(&theirs) + fate.option())?;
         let network = criu::has_network(&images)?;
-        Ok((criu::stopped_tasks(&images)?, network, network || criu::needs_wiring(&images)?))
+        let wired_first = network || criu::needs_wiring(&images)?;
+        Ok((criu::stopped_tasks(&images)?, network, wired_first, fate == Fate::Kept))
     });
-    let (stopped, network, wired_first) =
+    let (stopped, network, wired_first, closed_network) =
         prepared.await?.map_err(|error: std::io::Error| Cause::node("The restore could not be prepared", &error))?;
-    if !stopped.is_empty() {
-        inner.note(command, Role::Destination, move |record| record.stopped_tasks = stopped).await?;
+    if closed_network || !stopped.is_empty() {
+        let held = move |record: &mut Record| (record.stopped_tasks, record.closed_network) = (stopped, closed_network);
+        inner.note(command, Role::Destination, held).await?;
     }
     let (images, tail) = (folder.images(), console::received_tail(folder.path()));
     Ok(Verdict::Restore {
@@ -317,6 +325,7 @@ async fn ready(inner: &Arc<Inner>, command: &Command, container: &str, folder: &
         criu_options,
         network,
         wired_first,
+        closed_network,
         tail,
     })
 }

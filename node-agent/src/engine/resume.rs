@@ -7,8 +7,9 @@ use fog_api::agent::{Command, FailureKind, Role, Stage};
 use rustix::process::Signal;
 
 use super::failure::{Cause, StepResult};
+use super::images::Folder;
 use super::inspect::{init_of, state_is};
-use super::{Inner, blocking, ms_since, staged, tasks};
+use super::{Inner, blocking, connections, ms_since, staged, tasks};
 
 /// A continued task runs at once; on a node without an idle CPU its state shows later.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +28,9 @@ pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult 
     let init = init_of(&inspect).filter(|_| state_is(&inspect, "Running"));
     let init = init.ok_or_else(|| Cause::gone("The held container was stopped by somebody else."))?;
 
+    if record.closed_network {
+        connections::open(Some(init)).await?;
+    }
     let stay = record.stopped_tasks;
     let began = Instant::now();
     let runs = blocking(move || {
@@ -44,6 +48,10 @@ pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult 
     let continued = runs.await?.ok_or_else(|| {
         Cause::new(FailureKind::Runtime, "The tasks were told to continue and some do not; is the container paused?")
     })?;
+    if record.closed_network {
+        let caught = connections::caught(&Folder::of(inner, command.migration).images());
+        connections::speak(inner, Some(init), caught).await;
+    }
     inner.note(command, Role::Destination, |record| record.resumed = true).await?;
     Ok(staged(Stage::Resume, continued))
 }

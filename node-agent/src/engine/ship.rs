@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::{self, Fate};
 use super::console::{self, Console};
 use super::dump::{Dump, Plan};
 use super::failure::{Cause, StepResult};
@@ -20,7 +21,8 @@ use super::files_out::FilesOut;
 use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
-use super::{Inner, Reporter, blocking, image, ms_since, volumes};
+use super::{Inner, Reporter, address, blocking, image, ms_since, volumes};
+use crate::journal::Record;
 use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
 
@@ -30,15 +32,22 @@ const ALIVE: Duration = Duration::from_secs(5);
 /// Progress is told after this much.
 const TELLING_BYTES: u64 = 4 << 20;
 
+/// What the orchestrator said about the way.
+pub(super) struct Way<'a> {
+    pub(super) destination: &'a Peer,
+    pub(super) ticket: &'a Ticket,
+    pub(super) keep_connections: bool,
+}
+
 pub(super) async fn ship(
     inner: &Arc<Inner>,
     command: &Command,
-    destination: &Peer,
-    ticket: &Ticket,
+    way: Way<'_>,
     cancel: &CancellationToken,
     reporter: &Reporter,
 ) -> StepResult {
-    let ticket = TicketKey::decode(ticket)
+    let Way { destination, keep_connections, .. } = way;
+    let ticket = TicketKey::decode(way.ticket)
         .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
     let (inspect, memory_bytes) = movable(inner, &command.workload).await?;
     let container = id_of(&inspect)?;
@@ -69,20 +78,33 @@ pub(super) async fn ship(
         set.map_err(Cause::docker("suspend the restart policy"))?;
     }
     let plan = Plan::make(&container, &inspect, &folder, destination).await?;
-    inner.note(command, Role::Source, |record| record.froze = true).await?;
+    let frozen_with = move |record: &mut Record| (record.froze, record.closed_network) = (true, keep_connections);
+    inner.note(command, Role::Source, frozen_with).await?;
     if cancel.is_cancelled() {
         return Err(Cause::cancelled());
     }
 
     let mut stages = BTreeMap::from([(Stage::Sync, ms_since(syncing))]);
     let frozen = Instant::now();
-    let pausing = Pausing::begin(&inner.docker, &container, init_of(&inspect)).await;
+    let init = init_of(&inspect);
+    let close =
+        async { if keep_connections { connections::close(inner, command.migration, init).await } else { Ok(()) } };
+    let (pausing, closed) = tokio::join!(Pausing::begin(&inner.docker, &container, init), close);
+    if let Err(cause) = closed {
+        drop(pausing.end().await);
+        return Err(cause);
+    }
+    let fate = match (keep_connections, address::outward(init).await) {
+        (true, _) => Fate::Kept,
+        (false, Ok(0)) => Fate::Internal,
+        (false, _) => Fate::Closed,
+    };
     stages.insert(Stage::Freeze, ms_since(frozen));
     reporter.tell(Stage::Dump, 0, None);
 
     let dumping = Instant::now();
-    let tail = tail(console, log, init_of(&inspect), container.clone());
-    let dump = dump(inner, command, &plan, &mut outgoing, &mut files, cancel);
+    let tail = tail(console, log, init, container.clone());
+    let dump = dump(inner, command, &plan, fate, &mut outgoing, &mut files, cancel);
     // All three come to their end, whatever becomes of the others: a pause on its way must not land after a thaw.
     let (dumped, tail, paused) = tokio::join!(dump, tail, pausing.end());
     paused.map_err(Cause::docker("freeze the container"))?;
@@ -91,6 +113,7 @@ pub(super) async fn ship(
     stages.insert(Stage::Dump, ms_since(dumping));
 
     let shipping = Instant::now();
+    connections::save(inner, command.migration, &folder)?;
     let (before, files) = (outgoing.content_bytes(), list(&folder).await?);
     let checkpoint_bytes = files.iter().map(|(_, _, bytes)| bytes).sum();
     let stream = stream(&mut outgoing, &files, checkpoint_bytes, tail, reporter);
@@ -173,11 +196,12 @@ async fn dump(
     inner: &Arc<Inner>,
     command: &Command,
     plan: &Plan,
+    fate: Fate,
     outgoing: &mut Outgoing,
     files: &mut FilesOut,
     cancel: &CancellationToken,
 ) -> Result<(), Cause> {
-    let mut dump = Dump::start(plan)?;
+    let mut dump = Dump::start(plan, fate)?;
     let identity = dump.identity;
     let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
     let (dumped, failed) = (CancellationToken::new(), cancel.child_token());

@@ -6,8 +6,9 @@ use fog_api::agent::{Command, FailureKind, Report, Role, Step};
 
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
-use super::inspect::state_is;
-use super::{Inner, blocking, dump};
+use super::inspect::{init_of, state_is};
+use super::{Inner, blocking, connections, dump};
+use crate::journal::Record;
 use crate::runtime::{DockerError, specification};
 
 pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
@@ -30,7 +31,7 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
         None => command.workload.clone(),
     };
     if let Some(record) = &touched {
-        undo(inner, &name, record.froze, record.restart_policy.as_ref()).await?;
+        undo(inner, &name, record).await?;
         Folder::of(inner, command.migration).remove().await?;
     }
     let inspect = inner.docker.inspect(&name).await.map_err(Cause::docker("inspect the container"))?;
@@ -55,18 +56,24 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
 }
 
 /// Unpauses what this migration paused and gives the restart policy back. A container that is gone is told later.
-async fn undo(
-    inner: &Arc<Inner>,
-    container: &str,
-    froze: bool,
-    policy: Option<&serde_json::Value>,
-) -> Result<(), Cause> {
+async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<(), Cause> {
     let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
     let Some(inspect) = inspect else { return Ok(()) };
-    if froze && state_is(&inspect, "Paused") {
+    let init = init_of(&inspect);
+    let caught = if record.closed_network {
+        let folder = Folder::of(inner, record.migration);
+        Some(connections::reopen(inner, record.migration, init, &folder).await?)
+    } else {
+        None
+    };
+    if record.froze && state_is(&inspect, "Paused") {
         inner.docker.unpause(container).await.map_err(Cause::docker("unpause the container"))?;
     }
-    if let Some(policy) = policy.filter(|policy| !specification::never_restarts(policy)) {
+    if let Some(caught) = caught {
+        // The destination may have been heard on the wire already.
+        connections::speak(inner, init, caught).await;
+    }
+    if let Some(policy) = record.restart_policy.as_ref().filter(|policy| !specification::never_restarts(policy)) {
         match inner.docker.set_restart_policy(container, policy).await {
             Ok(()) | Err(DockerError::NotFound(_)) => {}
             Err(error) => return Err(Cause::docker("restore the restart policy")(error)),

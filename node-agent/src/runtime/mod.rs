@@ -22,8 +22,8 @@ use bollard::ClientVersion;
 use bollard::errors::Error;
 use bollard::models::{ChangeType, ContainerUpdateBody, RestartPolicy};
 use bollard::query_parameters::{
-    ImportImageOptions, InspectNetworkOptions, ListContainersOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptions, StartContainerOptions, TagImageOptionsBuilder,
+    ImportImageOptions, ListContainersOptions, ListContainersOptionsBuilder, RemoveContainerOptions,
+    StartContainerOptions, TagImageOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -264,10 +264,10 @@ impl Docker {
         Ok(self.data_dir().await?.join("containers").join(container).join(format!("{container}-json.log")))
     }
 
-    /// Whether there is a network of this name.
-    pub async fn has_network(&self, name: &str) -> Result<bool, DockerError> {
-        let answer = self.client.inspect_network(name, None::<InspectNetworkOptions>).await;
-        Ok(found(answer.map_err(DockerError::from))?.is_some())
+    /// `docker network inspect`; `None` where there is no such network.
+    pub async fn network(&self, name: &str) -> Result<Option<Value>, DockerError> {
+        let path = format!("/networks/{}", raw::escape(name));
+        found(raw::request(&self.socket, "GET", &path, None, ORDINARY).await)
     }
 
     /// Published ports of all running containers: port, protocol and the container's name.

@@ -11,6 +11,9 @@ pub const RUNTIME: &str = "fog";
 /// Where `inspect` notes how much memory the container used. Docker does not know this field.
 pub const MEMORY: &str = "FogshiftMemoryBytes";
 
+/// Where the destination notes the networks on which the container keeps its addresses. Docker does not know this field.
+pub const FOLLOWING: &str = "FogshiftFollowing";
+
 /// The body of `POST /containers/create`. `image` is how the image is called here.
 pub fn create_body(inspect: &Value, image: &str) -> Value {
     let mut body = object(inspect.get("Config"));
@@ -58,6 +61,8 @@ pub fn fixed_ports(inspect: &Value) -> Vec<(String, u16, String)> {
 fn endpoints(inspect: &Value) -> Map<String, Value> {
     let id = inspect.get("Id").and_then(Value::as_str).unwrap_or_default();
     let configured_mac = inspect.pointer("/Config/MacAddress").and_then(Value::as_str).unwrap_or_default();
+    let following = inspect.get(FOLLOWING).and_then(Value::as_array).into_iter().flatten();
+    let following: Vec<_> = following.map(Value::as_str).collect();
     let mut endpoints = Map::new();
     for (name, network) in object(inspect.pointer("/NetworkSettings/Networks")) {
         let mut endpoint = Map::new();
@@ -75,9 +80,26 @@ fn endpoints(inspect: &Value) -> Map<String, Value> {
         if !configured_mac.is_empty() {
             endpoint.insert("MacAddress".into(), json!(configured_mac));
         }
+        if following.contains(&Some(name.as_str())) {
+            keep_addresses(&mut endpoint, &network);
+        }
         endpoints.insert(name, Value::Object(endpoint));
     }
     endpoints
+}
+
+/// What Docker chose by itself is asked for from now on.
+fn keep_addresses(endpoint: &mut Map<String, Value>, network: &Value) {
+    let chosen = |key: &str| network.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
+    let ipam = endpoint.entry("IPAMConfig").or_insert_with(|| json!({}));
+    for (wanted, given) in [("IPv4Address", "IPAddress"), ("IPv6Address", "GlobalIPv6Address")] {
+        if let Some(address) = chosen(given) {
+            ipam[wanted] = json!(address);
+        }
+    }
+    if let Some(mac) = chosen("MacAddress") {
+        endpoint.insert("MacAddress".into(), json!(mac));
+    }
 }
 
 /// Docker lists the container's short id among the aliases; the new container has another one.
@@ -135,6 +157,17 @@ mod tests {
         assert_eq!(endpoints["bridge"], json!({}));
         assert_eq!(endpoints["shop"], json!({"IPAMConfig": {"IPv4Address": "10.9.0.5"}, "Aliases": ["web"]}));
         assert_eq!(networks(&inspect()), ["bridge", "shop"]);
+    }
+
+    #[test]
+    fn addresses_follow_where_they_can() {
+        let mut inspect = inspect();
+        inspect[FOLLOWING] = json!(["bridge"]);
+        let body = create_body(&inspect, "sha256:1");
+        let endpoints = &body["NetworkingConfig"]["EndpointsConfig"];
+        let kept = json!({"IPAMConfig": {"IPv4Address": "172.17.0.2"}, "MacAddress": "02:42:ac:11:00:02"});
+        assert_eq!(endpoints["bridge"], kept);
+        assert!(endpoints["shop"].get("MacAddress").is_none());
     }
 
     #[test]

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::migration::Connections;
 use crate::workload::WorkloadState;
 
 /// The version of this channel. Both ends must speak the same.
@@ -369,6 +370,9 @@ pub enum Order {
         destination: Peer,
         /// The same ticket that the destination was given.
         ticket: Ticket,
+        /// Established connections go on at the destination: the container's address follows it.
+        #[serde(default)]
+        keep_connections: bool,
     },
     /// See [`Step::Restore`].
     Restore,
@@ -483,6 +487,8 @@ pub struct Report {
     pub specification: Option<Specification>,
     /// `reserve`: the id of the new container.
     pub container: Option<String>,
+    /// `reserve`: what becomes of established connections.
+    pub connections: Option<Connections>,
     /// How long each stage took here, in milliseconds.
     pub stages_ms: BTreeMap<Stage, f64>,
     /// `ship`: size of CRIU's images.

@@ -26,6 +26,17 @@ pub enum Strategy {
     Hybrid,
 }
 
+/// What becomes of a workload's TCP connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many led out of the container when it was looked at.
+    pub open: u32,
+    /// They go on at the destination; otherwise they are closed when the move is committed.
+    pub kept: bool,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
 /// `POST /v1/migrations`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -146,6 +157,9 @@ pub struct Migration {
     pub answered: BTreeMap<Step, Timestamp>,
     /// How long each stage took, in milliseconds.
     pub stages_ms: BTreeMap<Stage, f64>,
+    /// What becomes of its TCP connections, once the destination has said so.
+    #[serde(default)]
+    pub connections: Option<Connections>,
     /// Size of CRIU's images.
     pub checkpoint_bytes: Option<u64>,
     /// Bytes that went from agent to agent.

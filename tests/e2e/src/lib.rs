@@ -5,3 +5,5 @@ pub mod chaos;
 pub mod cluster;
 pub mod demo;
 pub mod looper;
+pub mod one_connection;
+pub mod workloads;

@@ -44,6 +44,7 @@ pub use config::{
 };
 pub use lab::{Lab, LabGuard, Log};
 pub use node::Node;
+pub use rootfs::tree;
 pub use state::instances;
 pub use wait::wait_until;
 

@@ -33,9 +33,14 @@ const PACKAGES: [&str; 12] = [
 const CACHE: &str = "/var/cache/fog-lab";
 const SCRIPTS: &str = "/usr/share/debootstrap/scripts";
 
-/// Returns the folder of the suite's tree, building it first when it is not there.
+/// Returns the folder of the suite's tree for nodes, building it first when it is not there.
 pub(crate) fn ensure(suite: Suite, extra: &[String], progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let mut packages: Vec<&str> = PACKAGES.iter().copied().chain(extra.iter().map(String::as_str)).collect();
+    let packages: Vec<&str> = PACKAGES.iter().copied().chain(extra.iter().map(String::as_str)).collect();
+    tree(suite, packages, progress)
+}
+
+/// A tree of the suite with these packages, to take the contents of images from; built first when it is not there.
+pub fn tree(suite: Suite, mut packages: Vec<&str>, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     packages.sort_unstable();
     packages.dedup();
     let list = packages.join(",");

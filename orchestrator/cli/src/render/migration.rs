@@ -100,6 +100,10 @@ fn measured(migration: &Migration, now: Timestamp) -> Table {
     let mut row = |what: &str, value: String| table.row(vec![what.into(), value.into()]);
     row("downtime (at most)", units::or_unknown(migration.downtime_ms, units::milliseconds));
     row("from request to end", units::milliseconds(units::between(migration.created_at, end)));
+    if let Some(connections) = migration.connections.as_ref().filter(|connections| connections.open > 0) {
+        let fate = if connections.kept { "kept" } else { "closed" };
+        row("connections", format!("{} {fate}", connections.open));
+    }
     row("checkpoint", units::or_unknown(migration.checkpoint_bytes, units::bytes));
     row("sent", units::or_unknown(migration.sent_bytes, units::bytes));
     let seconds = migration.stages_ms.get(&Stage::Ship).map(|ms| ms / 1000.0).filter(|seconds| *seconds > 0.0);
@@ -142,7 +146,7 @@ pub(crate) fn stage_word(stage: Stage) -> &'static str {
 pub(crate) mod tests {
     use super::*;
     use fog_api::agent::Step;
-    use fog_api::migration::{PhaseEntry, Strategy};
+    use fog_api::migration::{Connections, PhaseEntry, Strategy};
 
     pub(crate) fn example() -> Migration {
         let at = |ms: i64| Timestamp::from_millisecond(1_777_900_000_000 + ms).unwrap();
@@ -166,6 +170,7 @@ pub(crate) mod tests {
             ],
             answered: Default::default(),
             stages_ms: [(Stage::Freeze, 11.3), (Stage::Ship, 500.0)].into(),
+            connections: Some(Connections { open: 3, kept: true, reason: "Its address follows it on lan.".into() }),
             checkpoint_bytes: Some(1 << 20),
             sent_bytes: Some(2 << 20),
             downtime_ms: Some(829.6),
