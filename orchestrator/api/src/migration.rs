@@ -27,7 +27,7 @@ pub enum Strategy {
 }
 
 /// What becomes of a workload's TCP connections.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Connections {
     /// How many led out of the container when it was looked at.
     pub open: u32,
