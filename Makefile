@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc
+APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc chromium:chromium
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sim build check test test-full e2e monitoring chaos bench-decisions deny deps deps-build clean
+WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tests/*' -not -path 'web/screenshots/*' -not -path 'web/src/api/*') orchestrator/api/openapi.json
+.PHONY: help demo demo-sim build check test test-full e2e monitoring chaos bench-decisions web web-e2e deny deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,23 +19,37 @@ demo: ## Four real hosts; an overloaded one sheds its container by itself (DEMO_
 demo-sim: build ## The same decision with the real orchestrator and simulated nodes: needs no root
 	tests/sim/demo-sim.sh $(TARGET)/release
 
-build: deps-build ## Every program in release mode, in target/release
+build: deps-build web/dist/index.html ## Every program in release mode, in target/release
 	$(CARGO) build --release --workspace --bins --locked
 
-check: deps-build ## Fast inner loop: format, lints, unit and property tests; no hosts
+web/node_modules/.installed: web/package-lock.json web/package.json
+	@command -v npm >/dev/null || { echo "Node.js is missing (for the dashboard): install version 20.19 or newer, for example with apt-get install nodejs npm"; exit 1; }
+	cd web && npm ci
+	@touch $@
+
+web/dist/index.html: web/node_modules/.installed $(WEB_SOURCES)
+	cd web && npm run build
+
+web: web/dist/index.html ## The dashboard, which make build puts into the orchestrator
+
+check: deps-build web/dist/index.html ## Fast inner loop: format, lints, unit and property tests; no hosts
+	cd web && npm run check && npm test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --locked
 
 test: ## Everything: check, then the end-to-end tests on real hosts
 	@[ "$$(id -u)" = 0 ] || { echo "The end-to-end tests start real hosts, which needs root: run 'make test' as root, or 'make check' for the rest."; exit 1; }
-	$(MAKE) --no-print-directory deps check build monitoring e2e
+	$(MAKE) --no-print-directory deps check build monitoring web-e2e e2e
 
 e2e: ## The end-to-end tests alone, after make build
 	$(CARGO) build --locked -p fog-lab
 	$(CARGO) test --locked -p fog-netns --test real_namespaces -- --ignored
 	$(CARGO) test --locked -p fog-lab --test real_hosts -- --ignored --test-threads=1
 	$(CARGO) test --locked -p fog-e2e -- --test-threads=1 --nocapture
+
+web-e2e: ## The dashboard in Chromium: every page with simulated nodes (tests/e2e does it with real hosts)
+	cd web && FOG_BIN_DIR=$(abspath $(TARGET))/release npm run e2e -- --project pages --project scale
 
 monitoring: $(TARGET)/prometheus/usr/bin/prometheus ## The metrics, alert rules and dashboard against a real Prometheus
 	FOG_PROMETHEUS_DIR=$(abspath $(TARGET))/prometheus/usr/bin $(CARGO) test --locked -p fog-orchestrator --test monitoring -- --ignored
@@ -51,6 +66,7 @@ chaos: deps build ## Random faults in N real migrations (N=50, SEED=a number to 
 test-full: test ## What does not fit into make test; its last result is committed in tests/results
 	mkdir -p tests/results
 	N=200 SEED=$(or $(SEED),1) OUT=tests/results/chaos.json $(TARGET)/release/fog-chaos
+	cd web && FOG_BIN_DIR=$(abspath $(TARGET))/release npm run e2e -- --project soak
 
 bench-decisions: deps-build ## How fast and how well the planner decides; the tables of tests/bench-decisions
 	$(CARGO) build --release --locked -p fog-bench-decisions

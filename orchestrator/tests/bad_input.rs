@@ -112,6 +112,8 @@ async fn unknown_paths_methods_and_parameters_are_problems() {
         ("/v1/migrations?limt=5", 400, "malformed"),
         ("/v1/decisions?limit=minus", 400, "malformed"),
         ("/page/secret", 404, "unknown-path"),
+        ("/assets/nothing.js", 404, "unknown-path"),
+        ("/assets/../index.html", 404, "unknown-path"),
     ];
     for (path, status, expected) in cases {
         let response = orchestrator.http.get(format!("{}{path}", orchestrator.url)).send().await.unwrap();

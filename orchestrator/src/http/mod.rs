@@ -16,6 +16,7 @@ mod plan;
 mod policy;
 mod problem;
 mod samples;
+mod session;
 mod workloads;
 
 use axum::Router;
@@ -73,10 +74,12 @@ fn writes() -> OpenApiRouter<App> {
 pub fn router(app: App) -> Router {
     let guarded = Router::from(writes())
         .route(fog_api::agent::CHANNEL_PATH, get(channel::upgrade))
+        .route("/v1/session", get(session::show))
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
     Router::from(reads())
         .route("/", get(page::index))
-        .route("/page/{file}", get(page::file))
+        .route("/assets/{*file}", get(page::asset))
+        .route("/icon.svg", get(page::icon))
         .route("/openapi.json", get(document::json))
         .route("/docs", get(document::page))
         .route("/docs/docs.js", get(document::script))

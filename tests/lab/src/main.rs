@@ -97,6 +97,13 @@ enum Command {
         #[command(flatten)]
         instance: Instance,
     },
+    /// Start the orchestrator, stop it, or kill it as a power cut would
+    Orchestrator {
+        #[arg(value_parser = ["start", "stop", "kill"])]
+        what: String,
+        #[command(flatten)]
+        instance: Instance,
+    },
     #[command(hide = true)]
     HostInit { spec: PathBuf },
     #[command(hide = true)]
@@ -200,6 +207,14 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Cut { node, instance } => Lab::attach(&instance.instance)?.cut(&node),
         Command::Heal { node, instance } => Lab::attach(&instance.instance)?.heal(&node),
+        Command::Orchestrator { what, instance } => {
+            let lab = Lab::attach(&instance.instance)?;
+            match what.as_str() {
+                "start" => lab.start_orchestrator(),
+                "stop" => lab.stop_orchestrator(),
+                _ => lab.kill_orchestrator(),
+            }
+        }
         Command::HostInit { spec } => fog_lab::parts::host_init(&spec),
         Command::LinkEmulator { switch_tap, host_tap, delay_us, jitter_us, loss, seed } => {
             let (delay, jitter) = (Duration::from_micros(delay_us), Duration::from_micros(jitter_us));

@@ -1,0 +1,75 @@
+// The real orchestrator with simulated nodes, as `fog-sim` makes them. Both end with the test.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export interface Cluster { url: string; token: string; stop: () => Promise<void> }
+
+export const here = dirname(fileURLToPath(import.meta.url));
+const programs = process.env["FOG_BIN_DIR"] ?? join(here, "../../target/release");
+
+async function freePort(): Promise<number> {
+  return new Promise((found, failed) => {
+    const server = createServer();
+    server.on("error", failed);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => (address && typeof address === "object" ? found(address.port) : failed(new Error("no port"))));
+    });
+  });
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = new Promise((done) => child.once("exit", done));
+  child.kill("SIGTERM");
+  await exit;
+}
+
+/** Waits for a condition with a deadline. */
+export async function until<T>(what: string, seconds: number, condition: () => Promise<T | null | undefined | false>): Promise<T> {
+  const deadline = Date.now() + seconds * 1000;
+  let last: unknown = null;
+  while (Date.now() < deadline) {
+    try {
+      const found = await condition();
+      if (found) return found;
+    } catch (error) {
+      last = error;
+    }
+    await new Promise((wake) => setTimeout(wake, 150));
+  }
+  throw new Error(`waited ${seconds} s in vain for ${what}${last ? `: ${String(last)}` : ""}`);
+}
+
+const pairs = (map: Record<string, string | number>): string => Object.entries(map).map(([name, value]) => `${name}=${value}`).join(",");
+
+export async function start(options: { nodes: Record<string, number>; workloads?: Record<string, string>; policy?: string; more?: string[] }): Promise<Cluster> {
+  const folder = mkdtempSync(join(tmpdir(), "fog-web-"));
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const children: ChildProcess[] = [];
+  const stop = async () => {
+    await Promise.all(children.map(ended));
+    rmSync(folder, { recursive: true, force: true });
+  };
+  const run = (program: string, given: string[]) => {
+    children.push(spawn(join(programs, program), given, { stdio: ["ignore", "ignore", "inherit"], env: { ...process.env, RUST_LOG: "error" } }));
+  };
+  try {
+    if (!existsSync(join(programs, "fog-orchestrator"))) throw new Error(`no programs in ${programs}: run make build first`);
+    run("fog-orchestrator", ["--data-dir", folder, "--listen", `127.0.0.1:${port}`, ...(options.policy ? ["--policy", options.policy] : [])]);
+    await until("the orchestrator", 30, async () => (await fetch(`${url}/readyz`)).ok);
+    const token = readFileSync(join(folder, "token"), "utf8").trim();
+    const workloads = options.workloads ? ["--workloads", pairs(options.workloads)] : [];
+    run("fog-sim", ["--url", url, "--token", token, "--nodes", pairs(options.nodes), ...workloads, ...(options.more ?? [])]);
+    return { url, token, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
