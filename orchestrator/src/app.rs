@@ -14,6 +14,7 @@ use crate::policy::PolicyHolder;
 use crate::proposals::Proposals;
 use crate::resize::Resizes;
 use crate::store::Store;
+use crate::token::Tokens;
 
 /// A handle on the running service; clones share it.
 pub type App = Arc<Service>;
@@ -40,8 +41,10 @@ pub struct Service {
     pub proposals: Proposals,
     /// Limits that are being changed.
     pub resizes: Resizes,
-    /// Guards writes and agents.
+    /// The administrator's token, and the agents'.
     pub token: String,
+    /// Everybody else's.
+    pub tokens: Tokens,
     /// Cancelled once the service is to end.
     pub shutdown: CancellationToken,
 }

@@ -18,6 +18,12 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// How long samples are kept, in hours.
     pub keep_samples_h: u32,
+    /// How long events can be resumed from and migrations' log lines are kept, in hours.
+    pub keep_events_h: u32,
+    /// How long the audit is kept, in days.
+    pub keep_audit_days: u32,
+    /// Whether reading needs no token. Writing always needs one.
+    pub anonymous_reads: bool,
     /// A migration in which nothing moves for this long before its commit is rolled back, in seconds.
     pub stall_timeout_s: u32,
 }
@@ -29,6 +35,9 @@ impl Default for Config {
             data_dir: PathBuf::from("/var/lib/fogshift/orchestrator"),
             policy: None,
             keep_samples_h: 24,
+            keep_events_h: 168,
+            keep_audit_days: 365,
+            anonymous_reads: true,
             stall_timeout_s: 60,
         }
     }
@@ -42,6 +51,8 @@ impl Config {
             toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", file.display()))?;
         anyhow::ensure!(!config.listen.is_empty(), "{}: listen: at least one address is needed", file.display());
         anyhow::ensure!(config.stall_timeout_s > 0, "{}: stall_timeout_s: must be above 0", file.display());
+        anyhow::ensure!(config.keep_events_h > 0, "{}: keep_events_h: must be above 0", file.display());
+        anyhow::ensure!(config.keep_audit_days > 0, "{}: keep_audit_days: must be above 0", file.display());
         anyhow::ensure!(config.keep_samples_h > 0, "{}: keep_samples_h: must be above 0", file.display());
         Ok(config)
     }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::clock;
+use crate::pace::Pace;
 use crate::record;
 use crate::store::{NewMigration, StoredMigration};
 
@@ -114,7 +115,8 @@ fn spawn(app: &App, stored: StoredMigration) {
     app.drivers.inputs().insert(id, sender);
     let tasks = app.drivers.tasks.clone();
     let pauses = BTreeMap::new();
-    let driver = Driver { app: app.clone(), migration: stored, again: BTreeMap::new(), pauses, active: Instant::now() };
+    let (again, pace) = (BTreeMap::new(), Pace::default());
+    let driver = Driver { app: app.clone(), migration: stored, again, pauses, pace, active: Instant::now() };
     tasks.spawn(async move {
         let app = driver.app.clone();
         driver.run(inputs).await;
@@ -129,6 +131,7 @@ struct Driver {
     /// Steps that failed and are ordered again then.
     again: BTreeMap<Step, Instant>,
     pauses: BTreeMap<Step, Duration>,
+    pace: Pace,
     /// When something last moved.
     active: Instant,
 }
@@ -198,10 +201,13 @@ impl Driver {
             Input::Answer { node, answer } => self.answer(&node, answer).await,
             Input::Progress(progress) => {
                 self.active = Instant::now();
+                let (rate, eta_s) = self.pace.observe(&progress, self.active);
                 self.migration.record.progress = Some(StageProgress {
                     stage: progress.stage,
                     bytes: progress.bytes,
                     bytes_total: progress.bytes_total,
+                    rate_bytes_per_s: rate,
+                    eta_s,
                 });
                 self.tell();
             }
@@ -320,11 +326,11 @@ impl Driver {
                 }
             }
         }
-        self.tell();
+        self.app.drivers.stands(record.id, Some(record.phase)); // the store has told everybody
     }
 
+    /// In between: what is not stored.
     fn tell(&self) {
-        self.app.drivers.stands(self.migration.record.id, Some(self.migration.record.phase));
         self.app.events.tell(PublicEvent::Migration { migration: self.migration.record.clone() });
     }
 

@@ -49,13 +49,12 @@ pub async fn heartbeat(app: &Service, node: &str, boot: Uuid, heartbeat: Heartbe
         match change {
             Change::Claimed(row) => {
                 tracing::info!(workload = row.workload, node, epoch = row.epoch, "found a workload");
-                app.store.claim(&row.workload, node, row.epoch).await?;
+                app.store.claim(&row.workload, node, row.epoch, now).await?;
             }
             Change::Released(row) => {
                 tracing::info!(workload = row.workload, node, "the workload is gone");
-                app.store.release(&row.workload, node, row.epoch).await?;
+                app.store.release(&row.workload, node, row.epoch, now).await?;
                 app.store.forget_limits(&row.workload).await?;
-                app.events.tell(Event::WorkloadGone { name: row.workload });
             }
         }
     }
@@ -115,11 +114,19 @@ pub async fn watch_silence(app: App) {
             let of = |view: &NodeView| availability(view.stored.heartbeat_at, now, &policy.policy.heartbeat);
             fleet.nodes.iter().map(|(name, view)| (name.clone(), of(view))).collect()
         };
+        let mut changed = Vec::new();
         for (node, availability) in &availability {
             if told.get(node).is_some_and(|before| before != availability) {
                 tracing::info!(node, "the node is {availability}");
                 tell_node(&app, node);
+                let availability = snapshot::availability(*availability);
+                changed.push(Event::Availability { name: node.clone(), availability });
             }
+        }
+        if !changed.is_empty()
+            && let Err(error) = app.store.record_events(&changed, now).await
+        {
+            tracing::error!("cannot store who is there: {error}");
         }
         told = availability;
     }

@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod http;
 pub mod ingest;
 pub mod metrics;
+pub mod pace;
 pub mod planner;
 pub mod policy;
 pub mod proposals;

@@ -128,7 +128,6 @@ pub async fn begin_decided(
     };
     app.store.begin_migration(&new, now).await?;
     app.fleet().begun(&new.record);
-    app.events.tell(fog_api::event::Event::Decision { decision: decision.clone() });
     driver::start(app, new);
     Ok((id, decision))
 }

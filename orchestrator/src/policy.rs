@@ -1,27 +1,45 @@
 //! The policy in force.
+//!
+//! The newest word counts, whoever said it: a change of the policy file (seen at the start and after a SIGHUP) or a
+//! person through the API. Each is a version of its own in the store, so that anybody can see who changed what, and go
+//! back. A file that has not changed since it was last adopted does not undo what came through the API.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use fog_api::policy::{PolicyChange, PolicySource, PolicyVersion};
 use fog_core::policy::{Policy, PolicyError};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::store::{Store, StoreError, StoredPolicy};
+
+/// Who the history names for a change of the file.
+const FILE_AUTHOR: &str = "policy file";
 
 /// A policy and where it came from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct InForce {
     /// The policy.
     pub policy: Policy,
-    /// Rises with every change since the start.
+    /// Rises with every change.
     pub version: u64,
-    /// The file, if it came from one.
+    /// The file, if there is one.
     pub file: Option<PathBuf>,
+    /// As it was written, in TOML.
+    pub text: String,
+    /// Its number, author and so on.
+    pub about: PolicyVersion,
 }
 
 /// Holds the policy in force; readers never wait.
 pub struct PolicyHolder {
-    in_force: ArcSwap<InForce>,
+    now: ArcSwap<InForce>,
     /// What is wrong with the file as it is now.
     refused: ArcSwapOption<String>,
+    /// Held while the policy changes, so that what is in force is what was stored last.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// Why a policy could not be taken into force.
@@ -35,29 +53,48 @@ pub enum LoadError {
         /// Why.
         error: std::io::Error,
     },
-    /// The file says something wrong.
+    /// The policy says something wrong.
     #[error("{0}")]
     Wrong(#[from] PolicyError),
+    /// Somebody else changed it in between.
+    #[error("the policy has changed meanwhile: version {newest} is in force, not {expected}")]
+    Changed {
+        /// The version that the change was meant for.
+        expected: u64,
+        /// The one in force.
+        newest: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-fn read(file: Option<&Path>) -> Result<Policy, LoadError> {
-    let Some(file) = file else { return Ok(Policy::default()) };
+fn read(file: Option<&Path>) -> Result<(String, Policy), LoadError> {
+    let Some(file) = file else { return Ok((String::new(), Policy::default())) };
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: name.clone(), error })?;
-    Ok(Policy::parse(&text, &name)?)
+    let policy = Policy::parse(&text, &name)?;
+    Ok((text, policy))
 }
 
 impl PolicyHolder {
-    /// Loads the policy for the start: a bad file stops it.
+    /// Loads the policy file for the start: a bad file stops it.
     pub fn load(file: Option<PathBuf>) -> Result<Self, LoadError> {
-        let policy = read(file.as_deref())?;
-        let in_force = ArcSwap::from_pointee(InForce { policy, version: 1, file });
-        Ok(Self { in_force, refused: ArcSwapOption::empty() })
+        let (text, policy) = read(file.as_deref())?;
+        let about = PolicyVersion {
+            version: 0,
+            at: Timestamp::UNIX_EPOCH,
+            by: FILE_AUTHOR.to_owned(),
+            source: if file.is_some() { PolicySource::File } else { PolicySource::Default },
+            note: None,
+        };
+        let now = ArcSwap::from_pointee(InForce { policy, version: 0, file, text, about });
+        Ok(Self { now, refused: ArcSwapOption::empty(), changing: tokio::sync::Mutex::new(()) })
     }
 
     /// The policy in force now.
     pub fn get(&self) -> Arc<InForce> {
-        self.in_force.load_full()
+        self.now.load_full()
     }
 
     /// What is wrong with the file as it is now, if that is why an older policy is in force.
@@ -65,30 +102,98 @@ impl PolicyHolder {
         self.refused.load_full()
     }
 
-    /// Versions go on where the last start ended: called once, with the newest policy that was ever in force.
-    pub fn number(&self, newest: Option<(u64, Option<&Policy>)>) {
-        let now = self.get();
-        let version = match newest {
-            Some((version, Some(policy))) if *policy == now.policy => version,
-            Some((version, _)) => version + 1,
-            None => 1,
-        };
-        self.in_force.store(Arc::new(InForce { policy: now.policy.clone(), version, file: now.file.clone() }));
+    /// Brings the file that was loaded and the store together, at the start.
+    pub async fn settle(&self, store: &Store, now: Timestamp) -> Result<(), LoadError> {
+        let _changing = self.changing.lock().await;
+        let loaded = self.get();
+        let newest = store.newest_policy().await?;
+        let file_is_news = store.newest_policy_file().await?.as_ref() != Some(&loaded.text);
+        match newest {
+            Some(newest) if !file_is_news => match Policy::parse(&newest.text, "stored policy") {
+                Ok(policy) => self.put_in_force(policy, newest),
+                Err(error) => {
+                    tracing::error!(
+                        version = newest.version.version,
+                        "the newest policy cannot be read by this version, the file's is in force: {error}"
+                    );
+                    self.adopt_file(store, (*loaded).clone(), now).await.map(drop)?;
+                }
+            },
+            _ => self.adopt_file(store, (*loaded).clone(), now).await.map(drop)?,
+        }
+        Ok(())
     }
 
-    /// Reads the file again; a bad one leaves the old policy in force. `None`: it says what is in force already.
-    pub fn reload(&self) -> Result<Option<u64>, LoadError> {
+    /// Reads the file again; a bad one leaves the old policy in force. `None`: the file says what it said before.
+    pub async fn reload(&self, store: &Store, now: Timestamp) -> Result<Option<u64>, LoadError> {
+        let _changing = self.changing.lock().await;
         let old = self.get();
-        let policy = read(old.file.as_deref()).inspect_err(|error| {
+        let (text, policy) = read(old.file.as_deref()).inspect_err(|error| {
             self.refused.store(Some(Arc::new(error.to_string())));
         })?;
         self.refused.store(None);
-        if policy == old.policy {
+        if store.newest_policy_file().await?.as_ref() == Some(&text) {
             return Ok(None);
         }
-        let version = old.version + 1;
-        self.in_force.store(Arc::new(InForce { policy, version, file: old.file.clone() }));
-        Ok(Some(version))
+        self.adopt_file(store, InForce { policy, text, ..(*old).clone() }, now).await.map(Some)
+    }
+
+    async fn adopt_file(&self, store: &Store, read: InForce, now: Timestamp) -> Result<u64, LoadError> {
+        let source = if read.file.is_some() { PolicySource::File } else { PolicySource::Default };
+        let about = PolicyVersion { version: 0, at: now, by: FILE_AUTHOR.to_owned(), source, note: None };
+        let stored = store.add_policy(StoredPolicy { version: about, text: read.text }, true, None).await?;
+        let Ok(stored) = stored else { return Ok(self.get().version) }; // nothing was expected, so nothing differs
+        let version = stored.version.version;
+        self.put_in_force(read.policy, stored);
+        Ok(version)
+    }
+
+    /// Puts a person's policy into force, if `expected` still is.
+    pub async fn change(
+        &self,
+        store: &Store,
+        text: String,
+        expected: Option<u64>,
+        about: PolicyVersion,
+    ) -> Result<Arc<InForce>, LoadError> {
+        let policy = Policy::parse(&text, "")?;
+        let _changing = self.changing.lock().await;
+        match store.add_policy(StoredPolicy { version: about, text }, false, expected).await? {
+            Ok(stored) => {
+                self.put_in_force(policy, stored);
+                Ok(self.get())
+            }
+            Err(newest) => Err(LoadError::Changed { expected: expected.unwrap_or_default(), newest }),
+        }
+    }
+
+    fn put_in_force(&self, policy: Policy, stored: StoredPolicy) {
+        let file = self.get().file.clone();
+        let StoredPolicy { version: about, text } = stored;
+        self.now.store(Arc::new(InForce { policy, version: about.version, file, text, about }));
+    }
+}
+
+/// Every setting in which two policies differ, by its name.
+pub fn changes(from: &Policy, to: &Policy) -> Vec<PolicyChange> {
+    let mut changes = Vec::new();
+    let value = |policy| serde_json::to_value(policy).unwrap_or_default();
+    compare("", &value(from), &value(to), &mut changes);
+    changes
+}
+
+fn compare(field: &str, from: &Value, to: &Value, changes: &mut Vec<PolicyChange>) {
+    match (from, to) {
+        (Value::Object(old), Value::Object(new)) => {
+            let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                let field = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
+                let of = |fields: &serde_json::Map<String, Value>| fields.get(name).cloned().unwrap_or_default();
+                compare(&field, &of(old), &of(new), changes);
+            }
+        }
+        _ if from == to => {}
+        _ => changes.push(PolicyChange { field: field.to_owned(), from: from.clone(), to: to.clone() }),
     }
 }
 
@@ -96,30 +201,63 @@ impl PolicyHolder {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_good_file_is_taken_and_a_bad_one_keeps_the_old_policy() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let holder = PolicyHolder::load(Some(file.path().to_owned())).unwrap();
-        assert_eq!(holder.reload().unwrap(), None, "nothing changed");
-        std::fs::write(file.path(), "max_downtime_ms = 777\n").unwrap();
-        assert_eq!(holder.reload().unwrap(), Some(2));
-        std::fs::write(file.path(), "max_downtime = 1\n").unwrap();
-        assert!(holder.reload().unwrap_err().to_string().contains("max_downtime_ms"), "the nearest name is given");
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn by(name: &str) -> PolicyVersion {
+        PolicyVersion { version: 0, at: NOW, by: name.to_owned(), source: PolicySource::Api, note: None }
+    }
+
+    #[tokio::test]
+    async fn a_good_file_is_taken_and_a_bad_one_keeps_the_old_policy() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db")).await.unwrap();
+        let file = dir.path().join("policy.toml");
+        std::fs::write(&file, "").unwrap();
+        let holder = PolicyHolder::load(Some(file.clone())).unwrap();
+        holder.settle(&store, NOW).await.unwrap();
+        assert_eq!(holder.reload(&store, NOW).await.unwrap(), None, "nothing changed");
+        std::fs::write(&file, "max_downtime_ms = 777\n").unwrap();
+        assert_eq!(holder.reload(&store, NOW).await.unwrap(), Some(2));
+        std::fs::write(&file, "max_downtime = 1\n").unwrap();
+        let error = holder.reload(&store, NOW).await.unwrap_err().to_string();
+        assert!(error.contains("max_downtime_ms"), "the nearest name is given: {error}");
         assert_eq!((holder.get().policy.max_downtime_ms, holder.get().version), (777, 2));
         assert!(holder.refused().is_some_and(|why| why.contains("max_downtime_ms")));
-        std::fs::write(file.path(), "max_downtime_ms = 777\n").unwrap();
-        assert_eq!((holder.reload().unwrap(), holder.refused()), (None, None));
+        std::fs::write(&file, "max_downtime_ms = 777\n").unwrap();
+        assert_eq!((holder.reload(&store, NOW).await.unwrap(), holder.refused()), (None, None));
+    }
+
+    #[tokio::test]
+    async fn the_newest_word_counts_across_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db")).await.unwrap();
+        let file = dir.path().join("policy.toml");
+        std::fs::write(&file, "max_downtime_ms = 1\n").unwrap();
+        let start = || async {
+            let holder = PolicyHolder::load(Some(file.clone())).unwrap();
+            holder.settle(&store, NOW).await.unwrap();
+            holder
+        };
+        let first = start().await;
+        first.change(&store, "max_downtime_ms = 2\n".into(), Some(1), by("ann")).await.unwrap();
+        let late = first.change(&store, "max_downtime_ms = 3\n".into(), Some(1), by("bob")).await;
+        assert!(matches!(late, Err(LoadError::Changed { expected: 1, newest: 2 })));
+        let again = start().await;
+        assert_eq!((again.get().policy.max_downtime_ms, again.get().version), (2, 2), "the file said nothing new");
+        std::fs::write(&file, "max_downtime_ms = 4\n").unwrap();
+        let changed = start().await;
+        assert_eq!((changed.get().policy.max_downtime_ms, changed.get().version), (4, 3));
+        assert_eq!(start().await.get().version, 3);
     }
 
     #[test]
-    fn versions_go_on_after_a_restart() {
-        let holder = PolicyHolder::load(None).unwrap();
-        let (same, other) = (Policy::default(), Policy { min_gain: 0.5, ..Policy::default() });
-        for (newest, version) in
-            [(None, 1), (Some((7, Some(&same))), 7), (Some((7, Some(&other))), 8), (Some((9, None)), 10)]
-        {
-            holder.number(newest);
-            assert_eq!(holder.get().version, version);
-        }
+    fn a_change_is_named_as_the_policy_names_it() {
+        let policy = Policy::parse("[overload]\ncpu = { start = 0.9, done = 0.7 }\n", "").unwrap();
+        let found = changes(&Policy::default(), &policy);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].field.as_str(), &found[0].from, &found[0].to),
+            ("overload.cpu.start", &0.8.into(), &0.9.into())
+        );
     }
 }

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fog_api::decision::{Decision, Status};
-use fog_api::event::Event;
 use fog_core::Reason;
 use fog_core::plan::{Action, recheck};
 use fog_core::policy::Autonomy;
@@ -116,7 +115,6 @@ pub async fn propose(app: &App, action: &Action, autonomy: Autonomy) -> Result<(
     tracing::info!(decision = %decision.id, workload, "{}: {}", decision.status, decision.reason);
     let open = Open { decision: decision.clone(), action: action.clone() };
     app.proposals.open().insert(workload.to_owned(), open);
-    app.events.tell(Event::Decision { decision });
     Ok(())
 }
 
@@ -202,7 +200,6 @@ async fn settle(app: &Service, mut decision: Decision, status: Status) -> Result
     decision.answered_at = Some(clock::now());
     app.store.save_decision(&decision).await?;
     tracing::info!(decision = %decision.id, workload = decision.workload, "{status}");
-    app.events.tell(Event::Decision { decision: decision.clone() });
     Ok(decision)
 }
 

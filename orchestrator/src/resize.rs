@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use fog_api::agent::{self, Resized, ToAgent};
 use fog_api::decision::{Decision, Status};
-use fog_api::event::Event;
 use fog_core::plan::Resize;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
@@ -84,7 +83,6 @@ pub async fn begin(app: &App, asked: &Resize, decision: Decision) -> Result<Deci
     app.store.save_limits(&workload, &limits).await?;
     app.store.save_decision(&decision).await?;
     app.fleet().limits.insert(workload.clone(), limits);
-    app.events.tell(Event::Decision { decision: decision.clone() });
     app.resizes.state().waiting.insert(workload.clone(), (id, Some(answer)));
     let changed = |before: Option<f64>, after: Option<f64>| after.filter(|_| before != after);
     let order = agent::Resize {
@@ -130,7 +128,6 @@ async fn carry_out(
     if let Err(error) = app.store.save_decision(&decision).await {
         tracing::error!(workload, "cannot store what became of the resize: {error}");
     }
-    app.events.tell(Event::Decision { decision });
     app.resizes.ended(workload, error.map(|_| app.policy.get().policy.cooldown.failed_s));
     ingest::tell_node(app, node);
 }

@@ -4,8 +4,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use fog_api::event::Event;
-use fog_core::policy::Policy;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,6 +21,7 @@ use crate::policy::PolicyHolder;
 use crate::proposals::{self, Proposals};
 use crate::resize::Resizes;
 use crate::store::Store;
+use crate::token::Tokens;
 use crate::{clock, http, ingest, planner, token};
 
 /// So long open connections may take to end after a signal.
@@ -30,6 +29,8 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the policy file is looked at.
 const POLICY_LOOK: Duration = Duration::from_millis(500);
 const RETENTION_PERIOD: Duration = Duration::from_secs(600);
+/// So long a write's answer is kept for its repetition.
+const KEEP_ANSWERS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Runs until a signal ends it.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -61,9 +62,10 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
     let file = config.data_dir.join("fogshift.db");
     let store = Store::open(&file).await.with_context(|| format!("cannot open the database {}", file.display()))?;
     let token = token::read_or_make(&config.data_dir.join("token"))?;
+    let tokens = Tokens::new(store.tokens().await?);
+    policy.settle(&store, clock::now()).await?;
     let day_ago = clock::now() - SignedDuration::from_hours(24);
     let fleet = Fleet::new(store.nodes().await?, store.ownerships().await?, &store.ended_since(day_ago).await?);
-    number(&store, &policy).await?;
     let app = Arc::new(Service {
         config,
         store,
@@ -76,27 +78,13 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
         proposals: Proposals::default(),
         resizes: Resizes::default(),
         token,
+        tokens,
         shutdown: CancellationToken::new(),
     });
     let limits = app.store.limits().await?;
     app.fleet().limits.extend(limits);
     proposals::recall(&app).await?;
     Ok(app)
-}
-
-/// Gives the policy its version, and keeps it.
-async fn number(store: &Store, policy: &PolicyHolder) -> anyhow::Result<()> {
-    let newest = store.newest_policy().await?;
-    // One that this version cannot read was another one.
-    let newest = newest.map(|(version, body)| (version, serde_json::from_str::<Policy>(&body).ok()));
-    policy.number(newest.as_ref().map(|(version, policy)| (*version, policy.as_ref())));
-    keep(store, policy).await
-}
-
-async fn keep(store: &Store, policy: &PolicyHolder) -> anyhow::Result<()> {
-    let in_force = policy.get();
-    let body = serde_json::to_string(&in_force.policy)?;
-    Ok(store.save_policy(in_force.version, &body, clock::now()).await?)
 }
 
 async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
@@ -106,7 +94,7 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        let server = axum::serve(listener, http::router(app.clone()))
+        let server = axum::serve(listener, http::service(app.clone()))
             .with_graceful_shutdown(app.shutdown.clone().cancelled_owned());
         tasks.spawn(async move { server.await.context("a listener failed") });
     }
@@ -173,11 +161,9 @@ async fn follow_policy(app: App, mut hangup: Signal) -> anyhow::Result<()> {
             }
             () = app.shutdown.cancelled() => return Ok(()),
         }
-        match app.policy.reload() {
+        match app.policy.reload(&app.store, clock::now()).await {
             Ok(Some(version)) => {
                 tracing::info!(version, "the policy was reloaded");
-                keep(&app.store, &app.policy).await?;
-                app.events.tell(Event::Policy { version });
             }
             Ok(None) => tracing::info!("the policy has not changed"),
             Err(error) => tracing::error!("the old policy stays in force: {error}"),
@@ -198,6 +184,15 @@ async fn keep_bounded(app: App) {
             Ok(0) => {}
             Ok(count) => tracing::debug!(count, "forgot old samples"),
             Err(error) => tracing::error!("cannot forget old samples: {error}"),
+        }
+        let now = clock::now();
+        let events_before = now - SignedDuration::from_hours(app.config.keep_events_h.into());
+        let audit_before = now - SignedDuration::from_hours(24 * i64::from(app.config.keep_audit_days));
+        if let Err(error) = app.store.forget_events(events_before, now - KEEP_ANSWERS).await {
+            tracing::error!("cannot forget old events: {error}");
+        }
+        if let Err(error) = app.store.forget_audit(audit_before).await {
+            tracing::error!("cannot forget the old audit: {error}");
         }
     }
 }

@@ -161,6 +161,15 @@ fn created_with(fleet: &Fleet, name: &str, now: model::Limits) -> model::Limits 
     if ours { model::Limits { cpus: known.created.cpus, memory_bytes: known.created.memory_bytes } } else { now }
 }
 
+/// Availability as people see it.
+pub fn availability(availability: model::Availability) -> Availability {
+    match availability {
+        model::Availability::Active => Availability::Active,
+        model::Availability::Suspect => Availability::Suspect,
+        model::Availability::Offline => Availability::Offline,
+    }
+}
+
 /// A node as people see it.
 pub fn node(fleet: &Fleet, name: &str, policy: &Policy, connected: bool, now: Timestamp) -> Option<Node> {
     let view = fleet.nodes.get(name)?;
@@ -169,11 +178,7 @@ pub fn node(fleet: &Fleet, name: &str, policy: &Policy, connected: bool, now: Ti
     let samples = usize::try_from(policy.sampling.window).unwrap_or(usize::MAX);
     Some(Node {
         name: stored.name.clone(),
-        availability: match fog_core::availability::availability(stored.heartbeat_at, now, &policy.heartbeat) {
-            model::Availability::Active => Availability::Active,
-            model::Availability::Suspect => Availability::Suspect,
-            model::Availability::Offline => Availability::Offline,
-        },
+        availability: availability(fog_core::availability(stored.heartbeat_at, now, &policy.heartbeat)),
         connected,
         cordoned: stored.order.cordoned,
         draining: stored.order.draining,

@@ -1,10 +1,55 @@
-//! The bearer token that guards every write and every agent.
+//! Bearer tokens: the administrator's own, made at the first start, which agents use too, and named ones for people and
+//! programs, of which only a hash is kept.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use anyhow::Context;
+use fog_api::identity::{Identity, Role, Token, TokenRole};
+use sha2::{Digest, Sha256};
+
+/// The name of whoever has the data directory's token.
+pub const ADMINISTRATOR: &str = "admin";
+
+/// SHA-256 in hexadecimal. The tokens are random, so nothing slower is needed.
+pub fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The named tokens, by the hash.
+#[derive(Debug, Default)]
+pub struct Tokens(RwLock<BTreeMap<String, Token>>);
+
+impl Tokens {
+    /// What the store knows.
+    pub fn new(tokens: Vec<(String, Token)>) -> Self {
+        Self(RwLock::new(tokens.into_iter().collect()))
+    }
+
+    /// Adds one that was stored.
+    pub fn add(&self, hash: String, token: Token) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(hash, token);
+    }
+
+    /// Forgets one.
+    pub fn remove(&self, name: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, token| token.name != name);
+    }
+
+    /// Whose token this is.
+    pub fn whose(&self, given: &str) -> Option<Identity> {
+        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let token = tokens.get(&hash(given))?;
+        let role = match token.role {
+            TokenRole::Reader => Role::Reader,
+            TokenRole::Admin => Role::Admin,
+        };
+        Some(Identity { name: token.name.clone(), role })
+    }
+}
 
 /// 32 random bytes in hexadecimal.
 pub fn random() -> anyhow::Result<String> {

@@ -156,7 +156,7 @@ async fn a_drained_node_is_emptied_and_takes_nothing_until_it_is_uncordoned() {
     let world = Arc::new(World::default());
     let mut orchestrator = two_nodes(&world).await;
     let (status, node) = orchestrator.post("/v1/nodes/A/drain", serde_json::Value::Null).await;
-    assert_eq!((status, &node["draining"], &node["cordoned"]), (200, &true.into(), &true.into()));
+    assert_eq!((status, &node["draining"], &node["cordoned"]), (202, &true.into(), &true.into()));
     orchestrator.workload_on("looper", "B").await;
     let emptied = || async { (world.holding("looper") == ["B"]).then_some(()) };
     orchestrator.until("A is empty", emptied).await;

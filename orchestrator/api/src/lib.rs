@@ -6,13 +6,17 @@
 #![warn(missing_docs)]
 
 pub mod agent;
+pub mod audit;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod decision;
+pub mod drain;
 pub mod event;
+pub mod identity;
 pub mod list;
 pub mod migration;
 pub mod node;
+pub mod plan;
 pub mod policy;
 pub mod problem;
 pub mod service;

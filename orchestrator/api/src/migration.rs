@@ -187,6 +187,23 @@ pub struct StageProgress {
     pub bytes: u64,
     /// Bytes in all, once known.
     pub bytes_total: Option<u64>,
+    /// Bytes a second, lately; `None` until two reports have come.
+    #[serde(default)]
+    pub rate_bytes_per_s: Option<f64>,
+    /// Seconds until this stage is done at that rate; `None` where the rate or the whole is not known.
+    #[serde(default)]
+    pub eta_s: Option<f64>,
+}
+
+/// A line of the orchestrator's log about a migration: `GET /v1/migrations/{id}/log`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    /// When.
+    pub at: Timestamp,
+    /// `error`, `warn`, `info` or `debug`.
+    pub level: String,
+    /// The text, with its fields behind it.
+    pub message: String,
 }
 
 /// Why a migration did not end as asked.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use fog_api::decision::Decision;
+use fog_api::decision::{Decision, Status};
 use fog_api::list::List;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 use super::RouteError;
 use super::input::{Id, Parameters};
 use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
+use super::writes::Dry;
 use crate::app::App;
 use crate::proposals;
 use crate::store::Listing;
@@ -40,6 +41,8 @@ pub(super) struct Filter {
     destination: Option<String>,
     /// Only those that `policy` or `user` asked for.
     asked_by: Option<String>,
+    /// Only those of which this became: `proposed` for what waits for an answer.
+    status: Option<Status>,
     /// Only those made at or after this.
     #[param(value_type = Option<String>, format = "date-time")]
     since: Option<Timestamp>,
@@ -70,6 +73,7 @@ pub(super) async fn list(
     conditions.add("json_extract(body, '$.source') =", filter.source);
     conditions.add("json_extract(body, '$.destination') =", filter.destination);
     conditions.add("json_extract(body, '$.asked_by') =", filter.asked_by);
+    conditions.add("json_extract(body, '$.status') =", filter.status.map(|status| status.to_string()));
     conditions.add("at_ms >=", filter.since.map(Timestamp::as_millisecond));
     conditions.add("at_ms <", filter.until.map(Timestamp::as_millisecond));
     let listing = Listing {
@@ -97,14 +101,38 @@ pub(super) async fn one(State(app): State<App>, Id(id): Id) -> Result<Json<Decis
 
 /// Approves a proposed decision: it is carried out.
 #[utoipa::path(post, path = "/v1/decisions/{id}/approve", tag = "decisions", params(("id" = uuid::Uuid, Path, description = "The decision's id.")),
-    responses((status = 202, description = "It is being carried out.", body = Decision)))]
-pub(super) async fn approve(State(app): State<App>, Id(id): Id) -> Result<(StatusCode, Json<Decision>), RouteError> {
+    responses((status = 200, description = "It could be approved.", body = Decision), (status = 202, description = "It is being carried out.", body = Decision)))]
+pub(super) async fn approve(
+    State(app): State<App>,
+    Id(id): Id,
+    Parameters(dry): Parameters<Dry>,
+) -> Result<(StatusCode, Json<Decision>), RouteError> {
+    if dry.dry_run {
+        return could(&app, id, |status| status == Status::Proposed).await.map(|decision| (StatusCode::OK, decision));
+    }
     Ok((StatusCode::ACCEPTED, Json(proposals::approve(&app, id).await?)))
 }
 
 /// Dismisses a proposed or recommended decision: its workload is left alone for a while.
 #[utoipa::path(post, path = "/v1/decisions/{id}/dismiss", tag = "decisions", params(("id" = uuid::Uuid, Path, description = "The decision's id.")),
     responses((status = 200, description = "It is dismissed.", body = Decision)))]
-pub(super) async fn dismiss(State(app): State<App>, Id(id): Id) -> Result<Json<Decision>, RouteError> {
+pub(super) async fn dismiss(
+    State(app): State<App>,
+    Id(id): Id,
+    Parameters(dry): Parameters<Dry>,
+) -> Result<Json<Decision>, RouteError> {
+    if dry.dry_run {
+        return could(&app, id, Status::is_open).await;
+    }
     Ok(Json(proposals::dismiss(&app, id).await?))
+}
+
+/// A decision that could be answered as things are.
+async fn could(app: &App, id: uuid::Uuid, may: impl FnOnce(Status) -> bool) -> Result<Json<Decision>, RouteError> {
+    let found = app.store.decision(id).await?;
+    let decision = found.ok_or_else(|| RouteError::Unknown { what: "decision", name: id.to_string() })?;
+    if !may(decision.status) {
+        return Err(proposals::AnswerError::NotOpen { id, status: decision.status }.into());
+    }
+    Ok(Json(decision))
 }

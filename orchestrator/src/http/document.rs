@@ -23,9 +23,11 @@ static DOCUMENT: OnceLock<Value> = OnceLock::new();
 /// The OpenAPI document.
 pub fn document() -> &'static Value {
     DOCUMENT.get_or_init(|| {
-        let reads = super::reads().into_openapi();
-        let writes = super::writes().into_openapi();
-        build(&reads, &writes)
+        build(&[
+            (super::open().into_openapi(), Guard::None),
+            (super::reads().into_openapi(), Guard::Reader),
+            (super::guarded().into_openapi(), Guard::Administrator),
+        ])
     })
 }
 
@@ -54,7 +56,15 @@ pub(super) async fn style() -> Response {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
 }
 
-fn build(reads: &OpenApi, writes: &OpenApi) -> Value {
+/// Whose token a route needs.
+#[derive(Clone, Copy, PartialEq)]
+enum Guard {
+    None,
+    Reader,
+    Administrator,
+}
+
+fn build(parts: &[(OpenApi, Guard)]) -> Value {
     let mut document = json!({
         "openapi": "3.1.0",
         "info": {
@@ -69,17 +79,18 @@ fn build(reads: &OpenApi, writes: &OpenApi) -> Value {
             "schemas": {},
             "securitySchemes": {"token": {
                 "type": "http", "scheme": "bearer",
-                "description": "Writes need the administrator's token: the file `token` in the data directory.",
+                "description": "Writes need an administrator's token: the file `token` in the data directory, or one made \
+                    by `POST /v1/tokens`.",
             }},
         },
     });
-    for (api, write) in [(reads, false), (writes, true)] {
+    for (api, guard) in parts {
         let api = serde_json::to_value(api).expect("an OpenAPI document is JSON");
         merge(&mut document["components"]["schemas"], &api["components"]["schemas"]);
         for (path, item) in api["paths"].as_object().into_iter().flatten() {
             for (method, operation) in item.as_object().into_iter().flatten() {
                 let mut operation = operation.clone();
-                complete(path, &mut operation, write);
+                complete(path, method, &mut operation, *guard);
                 document["paths"][path][method] = operation;
             }
         }
@@ -89,7 +100,7 @@ fn build(reads: &OpenApi, writes: &OpenApi) -> Value {
     foreign::<fog_core::Snapshot>(schemas, "Snapshot", SchemaSettings::draft2020_12().for_deserialize());
     foreign::<fog_core::Policy>(schemas, "Policy", SchemaSettings::draft2020_12().for_serialize());
     wire::<fog_api::problem::Problem>(schemas);
-    wire::<fog_api::event::Event>(schemas);
+    wire::<fog_api::event::Occurrence>(schemas);
     sort(&mut document["paths"]);
     sort(&mut document["components"]["schemas"]);
     document
@@ -136,30 +147,64 @@ fn rename(value: &mut Value, prefix: &str) {
 }
 
 /// What every operation of this shape has.
-fn complete(path: &str, operation: &mut Value, write: bool) {
+fn complete(path: &str, method: &str, operation: &mut Value, guard: Guard) {
     let own = operation["operationId"].as_str().unwrap_or_default();
     let tag = operation["tags"][0].as_str().unwrap_or_default();
     operation["operationId"] = json!(format!("{tag}_{own}"));
-    operation["security"] = if write { json!([{"token": []}]) } else { json!([{}, {"token": []}]) };
-    let takes = |place: &str| {
-        operation["parameters"].as_array().is_some_and(|all| all.iter().any(|parameter| parameter["in"] == place))
+    let write = guard == Guard::Administrator && method != "get";
+    if write {
+        let parameters = operation["parameters"].take();
+        let mut parameters = parameters.as_array().cloned().unwrap_or_default();
+        parameters.push(json!({
+            "name": "dry_run", "in": "query", "required": false, "schema": {"type": "boolean"},
+            "description": "Check everything and do nothing.",
+        }));
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": false,
+            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$", "minLength": 1, "maxLength": 255},
+            "description": "A repetition under the same key is answered as before and not done again, for a day.",
+        }));
+        operation["parameters"] = parameters.into();
+    }
+    operation["security"] = match guard {
+        Guard::None => json!([]),
+        Guard::Reader => json!([{}, {"token": []}]),
+        Guard::Administrator => json!([{"token": []}]),
     };
-    let mut problems = vec![("401", "The token is missing or wrong.")];
-    if takes("path") {
+    let all = operation["parameters"].as_array().cloned().unwrap_or_default();
+    let has =
+        |place: &str, name: &str| all.iter().any(|one| one["in"] == place && (name.is_empty() || one["name"] == name));
+    let body = !operation["requestBody"].is_null();
+    let mut problems = Vec::new();
+    if guard != Guard::None {
+        problems.push(("401", "The token is missing or wrong."));
+    }
+    if guard == Guard::Administrator {
+        problems.push(("403", "The token may only read."));
+    }
+    if has("path", "") {
         problems.push(("404", "There is no such thing."));
     }
-    if takes("path") || takes("query") || !operation["requestBody"].is_null() {
+    if !all.is_empty() || body {
         problems.push(("400", "The request does not have the right form."));
     }
-    if !operation["requestBody"].is_null() {
+    if body {
         problems.push(("413", "The body is too large."));
-        problems.push(("422", "A field says something that cannot be."));
+        problems.push(("415", "The body is not JSON."));
+    }
+    if body || write {
+        problems.push(("422", "A field says something that cannot be, or the key is another request's."));
     }
     if write {
         problems.push(("409", "It cannot be done as things are."));
     }
+    if has("header", "If-Match") {
+        problems.push(("412", "Somebody else was faster."));
+        problems.push(("428", "`If-Match` is missing."));
+    }
     if path.starts_with("/v1/") {
         problems.push(("429", "Too many requests; `Retry-After` says when to come again."));
+        problems.push(("503", "Too much to do, or ending; `Retry-After` says when to come again."));
     }
     problems.push(("500", "The orchestrator's fault; its log says more."));
     for (status, description) in problems {

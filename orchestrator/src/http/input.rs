@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
@@ -14,14 +15,23 @@ use super::{LARGEST_BODY, RouteError};
 /// of seeing its connection reset.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// A JSON body.
-pub(super) struct Json<T>(pub T);
+/// A JSON body of at most `LIMIT` bytes.
+pub(super) struct Json<T, const LIMIT: usize = LARGEST_BODY>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const LIMIT: usize> FromRequest<S> for Json<T, LIMIT> {
     type Rejection = RouteError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, RouteError> {
-        let bytes = read(request.into_body()).await?;
+        if let Some(kind) = request.headers().get(CONTENT_TYPE) {
+            let kind = String::from_utf8_lossy(kind.as_bytes()).into_owned();
+            let essence = kind.split(';').next().unwrap_or_default().trim();
+            // `curl -d` calls everything a form.
+            let form = essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+            if !(form || essence.eq_ignore_ascii_case("application/json") || essence.ends_with("+json")) {
+                return Err(RouteError::MediaType { given: kind });
+            }
+        }
+        let bytes = read(request.into_body(), LIMIT).await?;
         let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let path = error.path().to_string();
@@ -35,16 +45,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, RouteError> {
+/// A whole body of at most `limit` bytes.
+pub(super) async fn read(body: Body, limit: usize) -> Result<Vec<u8>, RouteError> {
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         let chunk =
             chunk.map_err(|error| RouteError::Malformed { pointer: String::new(), detail: error.to_string() })?;
-        if bytes.len() + chunk.len() > LARGEST_BODY {
+        if bytes.len() + chunk.len() > limit {
             let rest = async { while let Some(Ok(_)) = stream.next().await {} };
             let _ = tokio::time::timeout(LINGER, rest).await;
-            return Err(RouteError::TooLarge { limit: LARGEST_BODY });
+            return Err(RouteError::TooLarge { limit });
         }
         bytes.extend_from_slice(&chunk);
     }

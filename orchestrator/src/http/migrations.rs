@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use fog_api::decision::Decision;
 use fog_api::list::List;
 use fog_api::migration::{Migration, MigrationRequest, Phase};
 use jiff::Timestamp;
@@ -11,8 +12,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::RouteError;
+use super::auth::By;
 use super::input::{Id, Json, Parameters};
 use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
+use super::writes::Dry;
 use crate::app::App;
 use crate::driver::Input;
 use crate::record::{self, AskedBy};
@@ -20,7 +23,7 @@ use crate::store::Listing;
 use crate::{clock, planner, snapshot};
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum By {
+pub(super) enum SortBy {
     CreatedAt,
     Workload,
     Phase,
@@ -28,13 +31,13 @@ pub(super) enum By {
     Sent,
 }
 
-impl SortKey for By {
+impl SortKey for SortBy {
     const NAMES: &'static [(&'static str, Self)] = &[
-        ("created_at", By::CreatedAt),
-        ("workload", By::Workload),
-        ("phase", By::Phase),
-        ("downtime_ms", By::Downtime),
-        ("sent_bytes", By::Sent),
+        ("created_at", SortBy::CreatedAt),
+        ("workload", SortBy::Workload),
+        ("phase", SortBy::Phase),
+        ("downtime_ms", SortBy::Downtime),
+        ("sent_bytes", SortBy::Sent),
     ];
     const DESCENDING: bool = true;
 }
@@ -66,8 +69,8 @@ pub(super) struct Filter {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
     /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<By>::schema)]
-    sort: Option<Sort<By>>,
+    #[param(schema_with = Sort::<SortBy>::schema)]
+    sort: Option<Sort<SortBy>>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
@@ -94,11 +97,11 @@ pub(super) async fn list(
         body: "record",
         unique: "id",
         key: match asked.sort.by {
-            By::CreatedAt => "created_at_ms",
-            By::Workload => "workload",
-            By::Phase => "json_extract(record, '$.phase')",
-            By::Downtime => "json_extract(record, '$.downtime_ms')",
-            By::Sent => "json_extract(record, '$.sent_bytes')",
+            SortBy::CreatedAt => "created_at_ms",
+            SortBy::Workload => "workload",
+            SortBy::Phase => "json_extract(record, '$.phase')",
+            SortBy::Downtime => "json_extract(record, '$.downtime_ms')",
+            SortBy::Sent => "json_extract(record, '$.sent_bytes')",
         },
         descending: asked.sort.descending,
         limit: asked.limit + 1,
@@ -119,11 +122,13 @@ pub(super) async fn one(State(app): State<App>, Id(id): Id) -> Result<axum::Json
 }
 
 /// Begins a migration; it goes on after the answer.
-#[utoipa::path(post, path = "/v1/migrations", tag = "migrations", request_body = MigrationRequest,
-    responses((status = 202, description = "The migration has begun.", body = Migration,
+#[utoipa::path(post, path = "/v1/migrations", tag = "migrations", request_body = MigrationRequest, responses(
+    (status = 200, description = "It could begin: the decision that would stand behind it.", body = Decision),
+    (status = 202, description = "The migration has begun.", body = Migration,
         headers(("Location" = String, description = "Where to follow it.")))))]
 pub(super) async fn create(
     State(app): State<App>,
+    Parameters(dry): Parameters<Dry>,
     Json(request): Json<MigrationRequest>,
 ) -> Result<Response, RouteError> {
     let policy = app.policy.get();
@@ -137,22 +142,33 @@ pub(super) async fn create(
         Some(record::asked_strategy(request.strategy)),
         now,
     )?;
+    if dry.dry_run {
+        let decision = record::decision(&migrate, AskedBy::User, None, policy.version, now);
+        return Ok(axum::Json(decision).into_response());
+    }
     let id = planner::begin(&app, &migrate, AskedBy::User).await?;
     let migration = find(&app, id).await?;
     Ok((StatusCode::ACCEPTED, [(LOCATION, format!("/v1/migrations/{id}"))], axum::Json(migration)).into_response())
 }
 
 /// Asks a migration to stop and roll back; possible until its commit.
-#[utoipa::path(post, path = "/v1/migrations/{id}/cancel", tag = "migrations", params(("id" = uuid::Uuid, Path, description = "The migration's id.")),
-    responses((status = 202, description = "It has been asked to stop.", body = Migration)))]
+#[utoipa::path(post, path = "/v1/migrations/{id}/cancel", tag = "migrations", params(("id" = uuid::Uuid, Path, description = "The migration's id.")), responses(
+    (status = 200, description = "It could be asked to stop.", body = Migration),
+    (status = 202, description = "It has been asked to stop.", body = Migration,
+        headers(("Location" = String, description = "Where to follow it.")))))]
 pub(super) async fn cancel(
     State(app): State<App>,
+    By(by): By,
     Id(id): Id,
-) -> Result<(StatusCode, axum::Json<Migration>), RouteError> {
+    Parameters(dry): Parameters<Dry>,
+) -> Result<Response, RouteError> {
     let migration = find(&app, id).await?;
     let in_time = matches!(migration.phase, Phase::Inspecting | Phase::Reserving | Phase::Moving | Phase::RollingBack);
-    if !in_time || !app.drivers.give(id, Input::Cancel { by: "a user".to_owned() }) {
+    if in_time && dry.dry_run {
+        return Ok(axum::Json(migration).into_response());
+    }
+    if !in_time || !app.drivers.give(id, Input::Cancel { by: by.name }) {
         return Err(RouteError::TooLate { id, phase: migration.phase });
     }
-    Ok((StatusCode::ACCEPTED, axum::Json(migration)))
+    Ok((StatusCode::ACCEPTED, [(LOCATION, format!("/v1/migrations/{id}"))], axum::Json(migration)).into_response())
 }

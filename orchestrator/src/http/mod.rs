@@ -1,10 +1,13 @@
 //! The way in for people: REST, events, the page. The only place that names axum, with `channel` for the agents.
 
+mod audit;
 mod auth;
 mod decisions;
 pub mod document;
+mod drains;
 mod events;
 mod health;
+mod identity;
 mod input;
 mod links;
 mod listing;
@@ -16,10 +19,13 @@ mod plan;
 mod policy;
 mod problem;
 mod samples;
-mod session;
 mod workloads;
+mod writes;
+
+use std::net::SocketAddr;
 
 use axum::Router;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
@@ -36,12 +42,16 @@ pub use problem::RouteError;
 /// The largest body of a request.
 pub const LARGEST_BODY: usize = 1 << 20;
 
-/// What anybody may read.
+/// What anybody may ask, also where reading needs a token.
+fn open() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(health::index))
+}
+
+/// What needs a reader's token, or none where the configuration says so. Nothing here changes anything.
 fn reads() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(health::alive))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::index))
+        .routes(routes!(identity::whoami))
+        .route("/v1/session", get(identity::whoami)) // the dashboard's name for it
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::one))
         .routes(routes!(samples::show))
@@ -52,13 +62,21 @@ fn reads() -> OpenApiRouter<App> {
         .routes(routes!(migrations::one))
         .routes(routes!(decisions::list))
         .routes(routes!(decisions::one))
-        .routes(routes!(plan::dry_run))
+        .routes(routes!(drains::list))
+        .routes(routes!(drains::one))
+        .routes(routes!(plan::dry_run, plan::what_if))
+        .routes(routes!(plan::snapshot))
         .routes(routes!(policy::show))
+        .routes(routes!(policy::schema))
+        .routes(routes!(policy::check))
+        .routes(routes!(policy::history))
+        .routes(routes!(policy::difference))
+        .routes(routes!(audit::list))
         .routes(routes!(events::stream))
 }
 
-/// What only an administrator may do.
-fn writes() -> OpenApiRouter<App> {
+/// What only an administrator may do. [`writes::write`] is around all of it.
+fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(migrations::create))
         .routes(routes!(migrations::cancel))
@@ -68,15 +86,27 @@ fn writes() -> OpenApiRouter<App> {
         .routes(routes!(decisions::approve))
         .routes(routes!(decisions::dismiss))
         .routes(routes!(plan::rebalance))
+        .routes(routes!(drains::create))
+        .routes(routes!(drains::stop))
+        .routes(routes!(policy::put))
+        .routes(routes!(policy::rollback))
+        .routes(routes!(identity::list, identity::create))
+        .routes(routes!(identity::revoke))
+}
+
+/// Every route, with the address that each request came from.
+pub fn service(app: App) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+    router(app).into_make_service_with_connect_info()
 }
 
 /// Every route.
 pub fn router(app: App) -> Router {
-    let guarded = Router::from(writes())
+    let guarded = Router::from(guarded())
+        .route_layer(middleware::from_fn_with_state(app.clone(), writes::write))
         .route(fog_api::agent::CHANNEL_PATH, get(channel::upgrade))
-        .route("/v1/session", get(session::show))
-        .route_layer(middleware::from_fn_with_state(app.clone(), auth::require_token));
-    Router::from(reads())
+        .route_layer(middleware::from_fn_with_state(app.clone(), auth::may_administer));
+    let reads = Router::from(reads()).route_layer(middleware::from_fn_with_state(app.clone(), auth::may_read));
+    Router::from(open())
         .route("/", get(page::index))
         .route("/assets/{*file}", get(page::asset))
         .route("/icon.svg", get(page::icon))
@@ -85,6 +115,7 @@ pub fn router(app: App) -> Router {
         .route("/docs/docs.js", get(document::script))
         .route("/docs/docs.css", get(document::style))
         .route("/metrics", get(metrics::text))
+        .merge(reads)
         .merge(guarded)
         .fallback(async |uri: Uri| RouteError::UnknownPath { path: uri.path().to_owned() })
         .method_not_allowed_fallback(async |uri: Uri| RouteError::UnknownMethod { path: uri.path().to_owned() })

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use fog_api::list::List;
 use fog_api::node::{Availability, Node};
 use serde::Deserialize;
@@ -9,8 +10,11 @@ use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::RouteError;
+use super::auth::By;
+use super::drains;
 use super::input::{Name, Parameters};
 use super::listing::{Asked, Limit, Sort, SortKey};
+use super::writes::Dry;
 use crate::app::{App, Service};
 use crate::ingest;
 use crate::store::NodeOrder;
@@ -22,7 +26,7 @@ fn view(app: &Service, name: &str) -> Option<Node> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum By {
+pub(super) enum SortBy {
     Name,
     Cpu,
     Memory,
@@ -30,13 +34,13 @@ pub(super) enum By {
     HeartbeatAt,
 }
 
-impl SortKey for By {
+impl SortKey for SortBy {
     const NAMES: &'static [(&'static str, Self)] = &[
-        ("name", By::Name),
-        ("cpu", By::Cpu),
-        ("memory", By::Memory),
-        ("workloads", By::Workloads),
-        ("heartbeat_at", By::HeartbeatAt),
+        ("name", SortBy::Name),
+        ("cpu", SortBy::Cpu),
+        ("memory", SortBy::Memory),
+        ("workloads", SortBy::Workloads),
+        ("heartbeat_at", SortBy::HeartbeatAt),
     ];
 }
 
@@ -63,8 +67,8 @@ pub(super) struct Filter {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
     /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<By>::schema)]
-    sort: Option<Sort<By>>,
+    #[param(schema_with = Sort::<SortBy>::schema)]
+    sort: Option<Sort<SortBy>>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
@@ -84,14 +88,14 @@ impl Filter {
     }
 }
 
-fn key(node: &Node, by: By) -> Value {
+fn key(node: &Node, by: SortBy) -> Value {
     let used = node.utilization.as_ref();
     match by {
-        By::Name => Value::Null,
-        By::Cpu => used.map(|used| used.cpu_sustained).into(),
-        By::Memory => used.map(|used| used.memory).into(),
-        By::Workloads => node.workloads.into(),
-        By::HeartbeatAt => node.heartbeat_at.map(jiff::Timestamp::as_millisecond).into(),
+        SortBy::Name => Value::Null,
+        SortBy::Cpu => used.map(|used| used.cpu_sustained).into(),
+        SortBy::Memory => used.map(|used| used.memory).into(),
+        SortBy::Workloads => node.workloads.into(),
+        SortBy::HeartbeatAt => node.heartbeat_at.map(jiff::Timestamp::as_millisecond).into(),
     }
 }
 
@@ -124,37 +128,60 @@ pub(super) async fn one(State(app): State<App>, Name(name): Name) -> Result<Json
 /// Nothing new comes to the node.
 #[utoipa::path(post, path = "/v1/nodes/{name}/cordon", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
     responses((status = 200, description = "The node as it is now.", body = Node)))]
-pub(super) async fn cordon(app: State<App>, name: Name) -> Result<Json<Node>, RouteError> {
-    order(app, name, |order| NodeOrder { cordoned: true, ..order }).await
+pub(super) async fn cordon(
+    State(app): State<App>,
+    By(by): By,
+    Name(name): Name,
+    Parameters(dry): Parameters<Dry>,
+) -> Result<Json<Node>, RouteError> {
+    order(&app, name, &by.name, dry.dry_run, |order| NodeOrder { cordoned: true, ..order }).await.map(Json)
 }
 
 /// The node is used again, and no longer drained.
 #[utoipa::path(post, path = "/v1/nodes/{name}/uncordon", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
     responses((status = 200, description = "The node as it is now.", body = Node)))]
-pub(super) async fn uncordon(app: State<App>, name: Name) -> Result<Json<Node>, RouteError> {
-    order(app, name, |_| NodeOrder::default()).await
-}
-
-/// Everything that can move leaves the node, and nothing new comes.
-#[utoipa::path(post, path = "/v1/nodes/{name}/drain", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
-    responses((status = 200, description = "The node as it is now.", body = Node)))]
-pub(super) async fn drain(app: State<App>, name: Name) -> Result<Json<Node>, RouteError> {
-    order(app, name, |_| NodeOrder { cordoned: true, draining: true }).await
-}
-
-async fn order(
+pub(super) async fn uncordon(
     State(app): State<App>,
+    By(by): By,
     Name(name): Name,
-    change: impl FnOnce(NodeOrder) -> NodeOrder,
+    Parameters(dry): Parameters<Dry>,
 ) -> Result<Json<Node>, RouteError> {
+    order(&app, name, &by.name, dry.dry_run, |_| NodeOrder::default()).await.map(Json)
+}
+
+/// Everything that can move leaves the node, and nothing new comes; the same as `POST /v1/drains`.
+#[utoipa::path(post, path = "/v1/nodes/{name}/drain", tag = "nodes", params(("name" = String, Path, description = "The node's name.")),
+    responses((status = 200, description = "It could be drained.", body = Node), (status = 202, description = "The node is being emptied.", body = Node,
+        headers(("Location" = String, description = "Where to follow it.")))))]
+pub(super) async fn drain(
+    State(app): State<App>,
+    By(by): By,
+    Name(name): Name,
+    Parameters(dry): Parameters<Dry>,
+) -> Result<Response, RouteError> {
+    drains::begin(&app, name, &by.name, dry.dry_run).await
+}
+
+/// Orders something of a node, and gives the node as it is then; with `dry_run`, as it would be.
+pub(super) async fn order(
+    app: &Service,
+    name: String,
+    by: &str,
+    dry_run: bool,
+    change: impl FnOnce(NodeOrder) -> NodeOrder,
+) -> Result<Node, RouteError> {
     let old = app.fleet().nodes.get(&name).map(|view| view.stored.order);
     let Some(old) = old else { return Err(RouteError::Unknown { what: "node", name }) };
     let new = change(old);
-    app.store.order_node(&name, new).await?;
-    if let Some(view) = app.fleet().nodes.get_mut(&name) {
-        view.stored.order = new;
+    if !dry_run && new != old {
+        app.store.order_node(&name, new, by, clock::now()).await?;
+        if let Some(view) = app.fleet().nodes.get_mut(&name) {
+            view.stored.order = new;
+        }
+        tracing::info!(node = name, cordoned = new.cordoned, draining = new.draining, by, "a user ordered");
+        ingest::tell_node(app, &name);
     }
-    tracing::info!(node = name, cordoned = new.cordoned, draining = new.draining, "a user ordered");
-    ingest::tell_node(&app, &name);
-    one(State(app), Name(name)).await
+    let mut node = view(app, &name).ok_or(RouteError::Unknown { what: "node", name })?;
+    (node.cordoned, node.draining) = (new.cordoned, new.draining);
+    Ok(node)
 }

@@ -3,11 +3,13 @@
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fog_api::problem::{FieldError, MEDIA_TYPE, Problem};
+use fog_api::problem::{FieldError, MEDIA_TYPE, Place, Problem};
 use fog_core::place::Refusal;
+use fog_core::{PolicyError, SnapshotError};
 
 use crate::metrics::MetricsError;
 use crate::planner::BeginError;
+use crate::policy::LoadError;
 use crate::proposals::AnswerError;
 use crate::store::StoreError;
 
@@ -53,6 +55,67 @@ pub enum RouteError {
         /// What was expected.
         detail: String,
     },
+    /// A field of the body has the right form and says something that cannot be.
+    #[error("{pointer}: {detail}")]
+    Invalid {
+        /// JSON pointer.
+        pointer: String,
+        /// What was expected.
+        detail: String,
+    },
+    /// A policy or a snapshot says something wrong.
+    #[error("{title}: {}", errors.iter().map(|error| error.detail.as_str()).collect::<Vec<_>>().join("; "))]
+    Wrong {
+        /// `policy` or `snapshot`.
+        kind: &'static str,
+        /// The kind in words.
+        title: &'static str,
+        /// Everything, with its place.
+        errors: Vec<FieldError>,
+    },
+    /// The token does not allow this.
+    #[error("the token {name:?} may only read: use one with the role admin")]
+    Forbidden {
+        /// The token's name.
+        name: String,
+    },
+    /// The body's type is not one that is read here.
+    #[error("the body is {given:?}: send application/json")]
+    MediaType {
+        /// The header.
+        given: String,
+    },
+    /// The name is taken.
+    #[error("there is a {what} {name:?} already")]
+    Taken {
+        /// `token` and so on.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The key belongs to another request.
+    #[error("this Idempotency-Key was used for another request: use a new one for every new write")]
+    KeyReused,
+    /// The key's first request has not been answered.
+    #[error(
+        "a request with this Idempotency-Key is under way, or was when the orchestrator ended: look whether it was done before you ask with a new key"
+    )]
+    KeyUnderWay,
+    /// The key's answer held a secret.
+    #[error("this was done, and its answer held a secret that is not kept: undo it and ask with a new key")]
+    KeySecret,
+    /// `If-Match` is missing.
+    #[error("this needs the header `If-Match` with the ETag of what it replaces, now \"{newest}\"")]
+    MatchMissing {
+        /// The version in force.
+        newest: u64,
+    },
+    /// Somebody else was faster.
+    #[error("it has changed meanwhile: version {newest} is in force; read it, and apply your change to it")]
+    MatchFailed {
+        /// The version in force.
+        newest: u64,
+    },
     /// No such thing.
     #[error("{what} {name:?} is not known")]
     Unknown {
@@ -95,6 +158,36 @@ impl RouteError {
         Self::Parameter { name: name.into(), detail: detail.into() }
     }
 
+    /// A field says something that cannot be.
+    pub(super) fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid { pointer: pointer.into(), detail: detail.into() }
+    }
+
+    /// The text at `pointer` is no policy.
+    pub(super) fn policy(pointer: &str, error: &PolicyError) -> Self {
+        Self::Wrong { kind: "invalid-policy", title: "The policy is not valid", errors: policy_errors(pointer, error) }
+    }
+
+    /// A policy was not changed.
+    pub(super) fn policy_change(pointer: &str, error: LoadError) -> Self {
+        match error {
+            LoadError::Wrong(error) => Self::policy(pointer, &error),
+            LoadError::Changed { newest, .. } => Self::MatchFailed { newest },
+            LoadError::Store(error) => Self::Store(error),
+            LoadError::Unreadable { .. } => Self::Defect,
+        }
+    }
+
+    /// The snapshot at `pointer` is none.
+    pub(super) fn snapshot(pointer: &str, error: &SnapshotError) -> Self {
+        let of = |problem: &fog_core::Problem| {
+            let path: String = problem.field.replace(['[', '.'], "/").replace(']', "");
+            self::error(&format!("{pointer}/{path}"), &format!("{}; {}", problem.reason, problem.remedy))
+        };
+        let errors = error.problems.iter().map(of).collect();
+        Self::Wrong { kind: "invalid-snapshot", title: "The snapshot is not valid", errors }
+    }
+
     fn problem(&self) -> Problem {
         let (status, kind, title) = self.kind();
         let errors = match self {
@@ -102,6 +195,8 @@ impl RouteError {
             RouteError::Parameter { name, detail } => {
                 vec![FieldError { parameter: Some(name.clone()), ..error("", detail) }]
             }
+            RouteError::Invalid { pointer, detail } => field(pointer, detail),
+            RouteError::Wrong { errors, .. } => errors.clone(),
             RouteError::Refused(refusal) => match refusal {
                 Refusal::UnknownWorkload { .. } | Refusal::NotMovable { .. } => {
                     field("/workload", &refusal.to_string())
@@ -133,6 +228,18 @@ impl RouteError {
             RouteError::Malformed { .. } | RouteError::Parameter { .. } => {
                 (S::BAD_REQUEST, "malformed", "The request does not have the right form")
             }
+            RouteError::Invalid { .. } => (S::UNPROCESSABLE_ENTITY, "invalid", "A field says something that cannot be"),
+            RouteError::Wrong { kind, title, .. } => (S::UNPROCESSABLE_ENTITY, kind, title),
+            RouteError::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "The token does not allow this"),
+            RouteError::MediaType { .. } => (S::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is not JSON"),
+            RouteError::Taken { .. } => (S::CONFLICT, "taken", "The name is taken"),
+            RouteError::KeyReused => {
+                (S::UNPROCESSABLE_ENTITY, "key-reused", "The Idempotency-Key is another request's")
+            }
+            RouteError::KeyUnderWay => (S::CONFLICT, "key-under-way", "The first request is not answered"),
+            RouteError::KeySecret => (S::CONFLICT, "key-secret", "The answer is not kept"),
+            RouteError::MatchMissing { .. } => (S::PRECONDITION_REQUIRED, "match-missing", "If-Match is missing"),
+            RouteError::MatchFailed { .. } => (S::PRECONDITION_FAILED, "match-failed", "Somebody else was faster"),
             RouteError::Unknown { .. } => (S::NOT_FOUND, "not-found", "No such thing"),
             RouteError::Refused(refusal) => match refusal {
                 Refusal::UnknownWorkload { .. } => (S::UNPROCESSABLE_ENTITY, "unknown-workload", "Unknown workload"),
@@ -180,6 +287,18 @@ impl From<AnswerError> for RouteError {
             other => RouteError::Answer(other),
         }
     }
+}
+
+/// Everything wrong with a policy, each with its place in the text.
+pub(super) fn policy_errors(pointer: &str, error: &PolicyError) -> Vec<FieldError> {
+    let of = |problem: &fog_core::Problem| FieldError {
+        pointer: pointer.to_owned(),
+        detail: format!("{}; {}", problem.reason, problem.remedy),
+        parameter: None,
+        place: problem.place.map(|place| Place { line: place.line, column: place.column }),
+        field: Some(problem.field.clone()).filter(|field| !field.is_empty()),
+    };
+    error.problems.iter().map(of).collect()
 }
 
 fn field(pointer: &str, detail: &str) -> Vec<FieldError> {

@@ -1,11 +1,12 @@
-//! Decisions, with every candidate and factor; the policies that they were made under.
+//! Decisions, with every candidate and factor; the limits that some of them changed.
 
 use fog_api::decision::{Decision, Limits, Status};
+use fog_api::event::Event;
 use jiff::Timestamp;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Store, StoreError, json, parse};
+use super::{Store, StoreError, events, json, parse};
 
 /// The limits of a workload that the planner has changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,26 +40,11 @@ impl Store {
 
     /// Keeps a decision, or what has become of it, synced.
     pub async fn save_decision(&self, decision: &Decision) -> Result<(), StoreError> {
-        let mut connection = self.ledger.acquire().await?;
-        write_decision(&mut connection, decision).await
-    }
-
-    /// The newest policy that was in force, as JSON, with its version.
-    pub async fn newest_policy(&self) -> Result<Option<(u64, String)>, StoreError> {
-        let row = sqlx::query("SELECT version, body FROM policies ORDER BY version DESC LIMIT 1")
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(row.map(|row| (row.get::<i64, _>(0).cast_unsigned(), row.get(1))))
-    }
-
-    /// Keeps a policy that came into force.
-    pub async fn save_policy(&self, version: u64, body: &str, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO policies (version, body, at_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(version.cast_signed())
-            .bind(body)
-            .bind(now.as_millisecond())
-            .execute(&self.ledger)
-            .await?;
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
+        let now = decision.answered_at.unwrap_or(decision.at);
+        let seq = write_decision(&mut transaction, decision, now).await?;
+        transaction.commit().await?;
+        self.tell(seq);
         Ok(())
     }
 
@@ -98,12 +84,13 @@ impl Store {
 pub(super) async fn write_decision(
     connection: &mut sqlx::SqliteConnection,
     decision: &Decision,
-) -> Result<(), StoreError> {
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     sqlx::query("INSERT INTO decisions (id, at_ms, body) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET body = ?3")
         .bind(decision.id.to_string())
         .bind(decision.at.as_millisecond())
         .bind(json(decision))
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-    Ok(())
+    events::note(connection, &Event::Decision { decision: decision.clone() }, now).await
 }

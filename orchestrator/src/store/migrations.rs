@@ -2,13 +2,14 @@
 
 use fog_api::agent::{Specification, Ticket};
 use fog_api::decision::Decision;
+use fog_api::event::Event;
 use fog_core::migration::Migration as State;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::{Store, StoreError, json, parse};
+use super::{Store, StoreError, events, json, parse};
 
 /// The record that people see.
 type Record = fog_api::migration::Migration;
@@ -58,7 +59,7 @@ async fn write(
     connection: &mut SqliteConnection,
     migration: &StoredMigration,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let finished = migration.state.is_finished();
     sqlx::query(
         "UPDATE migrations SET over = ?2, finished = ?3, state = ?4, record = ?5, updated_at_ms = ?6,
@@ -73,9 +74,9 @@ async fn write(
     .bind(json(&migration.record))
     .bind(now.as_millisecond())
     .bind(migration.specification.as_ref().map(json))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    events::note(connection, &Event::Migration { migration: migration.record.clone() }, now).await
 }
 
 impl Store {
@@ -109,15 +110,21 @@ impl Store {
         if inserted.rows_affected() == 0 {
             return Err(StoreError::AlreadyMigrating { workload });
         }
-        super::decisions::write_decision(&mut transaction, &new.decision).await?;
+        super::decisions::write_decision(&mut transaction, &new.decision, now).await?;
+        let begun = Event::Migration { migration: new.record.clone() };
+        let seq = events::note(&mut transaction, &begun, now).await?;
         transaction.commit().await?;
+        self.tell(seq);
         Ok(())
     }
 
     /// Keeps a migration's new state and record, in one transaction, synced.
     pub async fn save_migration(&self, migration: &StoredMigration, now: Timestamp) -> Result<(), StoreError> {
-        let mut connection = self.ledger.acquire().await?;
-        write(&mut connection, migration, now).await
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
+        let seq = write(&mut transaction, migration, now).await?;
+        transaction.commit().await?;
+        self.tell(seq);
+        Ok(())
     }
 
     /// **The commit.** Moves ownership to the destination and keeps the state that this leads to, in one synced
@@ -138,8 +145,9 @@ impl Store {
         if moved.rows_affected() != 1 {
             return Ok(false);
         }
-        write(&mut transaction, after, now).await?;
+        let seq = write(&mut transaction, after, now).await?;
         transaction.commit().await?;
+        self.tell(seq);
         Ok(true)
     }
 

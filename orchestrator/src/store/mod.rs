@@ -5,10 +5,13 @@
 //! what was not acknowledged.
 
 mod decisions;
+mod events;
 mod migrations;
 mod ownership;
 mod page;
+mod policies;
 mod telemetry;
+mod writes;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,12 +19,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::watch;
 
 pub use decisions::GivenLimits;
+pub use events::Range as EventRange;
 pub use migrations::{NewMigration, StoredMigration};
 pub use ownership::Ownership;
 pub use page::{Condition, Listing, Placed};
-pub use telemetry::{NodeOrder, StoredNode};
+pub use policies::StoredPolicy;
+pub use telemetry::{NodeOrder, Ordered, StoredNode};
+pub use writes::{Answered, Claim, WriteKey};
 
 /// The store.
 #[derive(Debug, Clone)]
@@ -29,6 +36,7 @@ pub struct Store {
     ledger: SqlitePool,
     telemetry: SqlitePool,
     readers: SqlitePool,
+    told: watch::Sender<u64>,
     file: PathBuf,
 }
 
@@ -87,7 +95,7 @@ impl Store {
         sqlx::migrate!("../migrations/sqlite").run(&ledger).await?;
         let telemetry = one().connect_with(writer(SqliteSynchronous::Normal)).await?;
         let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options.clone().read_only(true)).await?;
-        Ok(Self { ledger, telemetry, readers, file: file.to_owned() })
+        Ok(Self { ledger, telemetry, readers, told: watch::Sender::new(0), file: file.to_owned() })
     }
 
     /// How large its files are.

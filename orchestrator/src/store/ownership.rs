@@ -1,9 +1,10 @@
 //! Who owns which workload.
 
+use fog_api::event::Event;
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Store, StoreError, time};
+use super::{Store, StoreError, events, time};
 
 /// A row of `ownership`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +41,9 @@ impl Store {
     }
 
     /// A node shows a container that nobody owns: it is the owner from now on.
-    pub async fn claim(&self, workload: &str, node: &str, epoch: u64) -> Result<(), StoreError> {
-        sqlx::query(
+    pub async fn claim(&self, workload: &str, node: &str, epoch: u64, now: Timestamp) -> Result<(), StoreError> {
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query(
             "INSERT INTO ownership (workload, owner, epoch) VALUES (?1, ?2, ?3)
              ON CONFLICT (workload) DO UPDATE SET owner = ?2, epoch = ?3, moved_at_ms = NULL, moved_from = NULL
              WHERE ownership.epoch < ?3",
@@ -49,19 +51,35 @@ impl Store {
         .bind(workload)
         .bind(node)
         .bind(epoch.cast_signed())
-        .execute(&self.ledger)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        let event = Event::WorkloadFound { name: workload.to_owned(), node: node.to_owned(), epoch };
+        self.changed(transaction, done.rows_affected(), &event, now).await
     }
 
     /// The owner no longer has the container.
-    pub async fn release(&self, workload: &str, node: &str, epoch: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE ownership SET owner = NULL WHERE workload = ? AND owner = ? AND epoch = ?")
+    pub async fn release(&self, workload: &str, node: &str, epoch: u64, now: Timestamp) -> Result<(), StoreError> {
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query("UPDATE ownership SET owner = NULL WHERE workload = ? AND owner = ? AND epoch = ?")
             .bind(workload)
             .bind(node)
             .bind(epoch.cast_signed())
-            .execute(&self.ledger)
+            .execute(&mut *transaction)
             .await?;
+        self.changed(transaction, done.rows_affected(), &Event::WorkloadGone { name: workload.to_owned() }, now).await
+    }
+
+    /// Tells of a change, if it was one, and commits it.
+    async fn changed(
+        &self,
+        mut transaction: Transaction<'_, Sqlite>,
+        rows: u64,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let seq = if rows > 0 { events::note(&mut transaction, event, now).await? } else { 0 };
+        transaction.commit().await?;
+        self.tell(seq);
         Ok(())
     }
 }

@@ -1,13 +1,16 @@
 //! Nodes and their samples.
 
+use std::collections::BTreeMap;
+
 use fog_api::agent::{Hello, NodeFacts, Pressure, Sample};
+use fog_api::event::Event;
 use fog_api::node::SamplePoint;
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{Store, StoreError, json, parse, time};
+use super::{Store, StoreError, events, json, parse, time};
 
 /// What a person ordered of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,6 +19,15 @@ pub struct NodeOrder {
     pub cordoned: bool,
     /// And what is there leaves.
     pub draining: bool,
+}
+
+/// When something was ordered, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ordered {
+    /// When.
+    pub since: Timestamp,
+    /// The token's name.
+    pub by: String,
 }
 
 /// A node that has said hello at least once.
@@ -53,14 +65,39 @@ impl Store {
     }
 
     /// Keeps what a person ordered of a node, synced.
-    pub async fn order_node(&self, node: &str, order: NodeOrder) -> Result<(), StoreError> {
+    pub async fn order_node(&self, node: &str, order: NodeOrder, by: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE nodes SET cordoned = ?, draining = ? WHERE name = ?")
             .bind(order.cordoned)
             .bind(order.draining)
             .bind(node)
-            .execute(&self.ledger)
+            .execute(&mut *transaction)
             .await?;
+        let drain = if order.draining {
+            sqlx::query("INSERT INTO drains (node, since_ms, by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(node)
+                .bind(now.as_millisecond())
+                .bind(by)
+        } else {
+            sqlx::query("DELETE FROM drains WHERE node = ?").bind(node)
+        };
+        drain.execute(&mut *transaction).await?;
+        let event = Event::NodeOrdered {
+            name: node.to_owned(),
+            cordoned: order.cordoned,
+            draining: order.draining,
+            by: by.to_owned(),
+        };
+        let seq = events::note(&mut transaction, &event, now).await?;
+        transaction.commit().await?;
+        self.tell(seq);
         Ok(())
+    }
+
+    /// When each drain was ordered, and by whom.
+    pub async fn drains(&self) -> Result<BTreeMap<String, Ordered>, StoreError> {
+        let rows = sqlx::query("SELECT node, since_ms, by FROM drains").fetch_all(&self.readers).await?;
+        Ok(rows.iter().map(|row| (row.get(0), Ordered { since: time(row.get(1)), by: row.get(2) })).collect())
     }
 
     /// Every node.

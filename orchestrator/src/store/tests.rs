@@ -74,7 +74,7 @@ fn committed(mut stored: StoredMigration) -> StoredMigration {
 #[tokio::test]
 async fn a_workload_has_one_unfinished_migration() {
     let (_dir, store) = store().await;
-    store.claim("web", "A", 1).await.unwrap();
+    store.claim("web", "A", 1, NOW).await.unwrap();
     store.begin_migration(&new_migration(1), NOW).await.unwrap();
     let again = store.begin_migration(&new_migration(1), NOW).await;
     assert!(matches!(again, Err(StoreError::AlreadyMigrating { workload }) if workload == "web"));
@@ -89,9 +89,9 @@ async fn a_migration_begins_only_from_the_owner_and_epoch_that_were_decided_on()
     let (_dir, store) = store().await;
     let owner_changed = |result| matches!(result, Err(StoreError::OwnerChanged { .. }));
     assert!(owner_changed(store.begin_migration(&new_migration(1), NOW).await), "nobody owns it");
-    store.claim("web", "B", 1).await.unwrap();
+    store.claim("web", "B", 1, NOW).await.unwrap();
     assert!(owner_changed(store.begin_migration(&new_migration(1), NOW).await), "another node owns it");
-    store.claim("web", "A", 2).await.unwrap();
+    store.claim("web", "A", 2, NOW).await.unwrap();
     assert!(owner_changed(store.begin_migration(&new_migration(1), NOW).await), "it came back meanwhile");
     store.begin_migration(&new_migration(2), NOW).await.unwrap();
 }
@@ -99,7 +99,7 @@ async fn a_migration_begins_only_from_the_owner_and_epoch_that_were_decided_on()
 #[tokio::test]
 async fn the_commit_moves_ownership_once() {
     let (_dir, store) = store().await;
-    store.claim("web", "A", 1).await.unwrap();
+    store.claim("web", "A", 1, NOW).await.unwrap();
     let new = new_migration(1);
     store.begin_migration(&new, NOW).await.unwrap();
     let after = committed(before_commit(&store, &new).await);
@@ -115,11 +115,11 @@ async fn the_commit_moves_ownership_once() {
 #[tokio::test]
 async fn a_refused_commit_writes_nothing() {
     let (_dir, store) = store().await;
-    store.claim("web", "A", 1).await.unwrap();
+    store.claim("web", "A", 1, NOW).await.unwrap();
     let new = new_migration(1);
     store.begin_migration(&new, NOW).await.unwrap();
     let before = before_commit(&store, &new).await;
-    store.release("web", "A", 1).await.unwrap();
+    store.release("web", "A", 1, NOW).await.unwrap();
     assert!(!store.commit_migration(&committed(before.clone()), NOW).await.unwrap());
     assert_eq!(store.migration(new.record.id).await.unwrap().unwrap().state, before.state);
 }
@@ -127,7 +127,7 @@ async fn a_refused_commit_writes_nothing() {
 #[tokio::test]
 async fn secrets_do_not_outlive_the_migration() {
     let (_dir, store) = store().await;
-    store.claim("web", "A", 1).await.unwrap();
+    store.claim("web", "A", 1, NOW).await.unwrap();
     let new = new_migration(1);
     store.begin_migration(&new, NOW).await.unwrap();
     let mut stored = before_commit(&store, &new).await;
@@ -182,10 +182,10 @@ async fn a_batch_that_is_sent_twice_is_stored_once() {
 #[tokio::test]
 async fn what_was_written_is_there_after_reopening() {
     let (dir, store) = store().await;
-    store.claim("web", "A", 1).await.unwrap();
+    store.claim("web", "A", 1, NOW).await.unwrap();
     store.close().await;
     let store = Store::open(&dir.path().join("fogshift.db")).await.unwrap();
     assert_eq!(store.ownerships().await.unwrap()[0].owner.as_deref(), Some("A"));
-    store.claim("web", "B", 1).await.unwrap();
+    store.claim("web", "B", 1, NOW).await.unwrap();
     assert_eq!(store.ownerships().await.unwrap()[0].owner.as_deref(), Some("A"), "an old epoch changes nothing");
 }

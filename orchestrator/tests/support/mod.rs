@@ -44,6 +44,20 @@ impl Drop for Orchestrator {
     }
 }
 
+/// What came back; `body` is null where it is no JSON.
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: serde_json::Value,
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
+    Answer { status, headers, body }
+}
+
 fn spawn(dir: &Path, port: u16) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_fog-orchestrator"))
@@ -63,10 +77,19 @@ impl Orchestrator {
     }
 
     pub async fn start_with(policy: &str) -> Self {
+        Self::start_as(policy, "").await
+    }
+
+    /// With more lines in the configuration.
+    pub async fn start_configured(lines: &str) -> Self {
+        Self::start_as(POLICY, lines).await
+    }
+
+    async fn start_as(policy: &str, lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (data, policy_file) = (dir.path().join("data"), dir.path().join("policy.toml"));
         std::fs::write(&policy_file, policy).unwrap();
-        let config = format!("data_dir = {data:?}\npolicy = {policy_file:?}\nstall_timeout_s = 3\n");
+        let config = format!("data_dir = {data:?}\npolicy = {policy_file:?}\nstall_timeout_s = 3\n{lines}");
         std::fs::write(dir.path().join("orchestrator.toml"), config).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = spawn(dir.path(), port);
@@ -138,6 +161,41 @@ impl Orchestrator {
         let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&body);
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// Any request, with the token.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<serde_json::Value>,
+    ) -> Answer {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        request = request.bearer_auth(&self.token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+
+    /// A request without a body, with somebody's token.
+    pub async fn as_whom(&self, token: Option<&str>, method: &str, path: &str) -> Answer {
+        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        answer(match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
+        .await
+    }
+
+    /// The first page of a list.
+    pub async fn list(&self, path: &str) -> Vec<serde_json::Value> {
+        let answer = self.send("GET", path, &[], None).await;
+        answer.body["items"].as_array().unwrap_or_else(|| panic!("{path}: {}", answer.body)).clone()
     }
 
     /// Waits until a workload is known on a node.

@@ -118,7 +118,19 @@ fn words(event: &Event, paint: Paint) -> String {
         Event::WorkloadGone { name } => paint.head(&clean(name)),
         Event::Migration { migration } => migration_words(migration, paint),
         Event::Decision { decision } => decision_words(decision, paint),
-        Event::Policy { version } => format!("version {version} is in force"),
+        Event::Policy { version, by } => format!("version {version} is in force, by {}", clean(by)),
+        Event::WorkloadFound { name, node, .. } => format!("{}  on {}", paint.head(&clean(name)), clean(node)),
+        Event::Availability { name, availability } => {
+            format!("{}  {}", paint.head(&clean(name)), format!("{availability:?}").to_lowercase())
+        }
+        Event::NodeOrdered { name, cordoned, draining, by } => {
+            let order = match (cordoned, draining) {
+                (_, true) => "draining",
+                (true, false) => "cordoned",
+                (false, false) => "uncordoned",
+            };
+            format!("{}  {order}, by {}", paint.head(&clean(name)), clean(by))
+        }
     }
 }
 

@@ -1,0 +1,2 @@
+-- policy_versions holds them, with their text and their author.
+DROP TABLE policies;
