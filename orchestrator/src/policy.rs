@@ -36,6 +36,8 @@ pub struct InForce {
 /// Holds the policy in force; readers never wait.
 pub struct PolicyHolder {
     now: ArcSwap<InForce>,
+    /// The file as it was at the start.
+    read_at_start: String,
     /// What is wrong with the file as it is now.
     refused: ArcSwapOption<String>,
     /// Held while the policy changes, so that what is in force is what was stored last.
@@ -88,13 +90,19 @@ impl PolicyHolder {
             source: if file.is_some() { PolicySource::File } else { PolicySource::Default },
             note: None,
         };
+        let read_at_start = text.clone();
         let now = ArcSwap::from_pointee(InForce { policy, version: 0, file, text, about });
-        Ok(Self { now, refused: ArcSwapOption::empty(), changing: tokio::sync::Mutex::new(()) })
+        Ok(Self { now, read_at_start, refused: ArcSwapOption::empty(), changing: tokio::sync::Mutex::new(()) })
     }
 
     /// The policy in force now.
     pub fn get(&self) -> Arc<InForce> {
         self.now.load_full()
+    }
+
+    /// The file as it was at the start: whoever follows it begins there, not with what it says a moment later.
+    pub fn read_at_start(&self) -> &str {
+        &self.read_at_start
     }
 
     /// What is wrong with the file as it is now, if that is why an older policy is in force.

@@ -144,7 +144,7 @@ async fn follow_policy(app: App, mut hangup: Signal) -> anyhow::Result<()> {
             None => Ok(Vec::new()),
         }
     };
-    let mut taken = text().await;
+    let mut taken = Ok(app.policy.read_at_start().as_bytes().to_vec());
     let mut last = taken.clone();
     loop {
         tokio::select! {
