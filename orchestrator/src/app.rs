@@ -15,6 +15,7 @@ use crate::proposals::Proposals;
 use crate::resize::Resizes;
 use crate::store::Store;
 use crate::token::Tokens;
+use crate::webhooks::Webhooks;
 
 /// A handle on the running service; clones share it.
 pub type App = Arc<Service>;
@@ -43,6 +44,8 @@ pub struct Service {
     pub resizes: Resizes,
     /// The administrator's token, and the agents'.
     pub token: String,
+    /// Who is told of events elsewhere.
+    pub webhooks: Webhooks,
     /// Everybody else's.
     pub tokens: Tokens,
     /// Cancelled once the service is to end.

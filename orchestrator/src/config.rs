@@ -22,6 +22,10 @@ pub struct Config {
     pub keep_events_h: u32,
     /// How long the audit is kept, in days.
     pub keep_audit_days: u32,
+    /// How often an event is posted to a webhook before it becomes a dead letter.
+    pub webhook_attempts: u32,
+    /// The pause before the second attempt, in milliseconds; it doubles with every further one, up to 5 minutes.
+    pub webhook_pause_ms: u32,
     /// Whether reading needs no token. Writing always needs one.
     pub anonymous_reads: bool,
     /// A migration in which nothing moves for this long before its commit is rolled back, in seconds.
@@ -37,6 +41,8 @@ impl Default for Config {
             keep_samples_h: 24,
             keep_events_h: 168,
             keep_audit_days: 365,
+            webhook_attempts: 8,
+            webhook_pause_ms: 1000,
             anonymous_reads: true,
             stall_timeout_s: 60,
         }
@@ -52,6 +58,8 @@ impl Config {
         anyhow::ensure!(!config.listen.is_empty(), "{}: listen: at least one address is needed", file.display());
         anyhow::ensure!(config.stall_timeout_s > 0, "{}: stall_timeout_s: must be above 0", file.display());
         anyhow::ensure!(config.keep_events_h > 0, "{}: keep_events_h: must be above 0", file.display());
+        anyhow::ensure!(config.webhook_attempts > 0, "{}: webhook_attempts: must be above 0", file.display());
+        anyhow::ensure!(config.webhook_pause_ms > 0, "{}: webhook_pause_ms: must be above 0", file.display());
         anyhow::ensure!(config.keep_audit_days > 0, "{}: keep_audit_days: must be above 0", file.display());
         anyhow::ensure!(config.keep_samples_h > 0, "{}: keep_samples_h: must be above 0", file.display());
         Ok(config)

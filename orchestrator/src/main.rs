@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use fog_orchestrator::{config::Config, service};
-use tracing_subscriber::EnvFilter;
+use fog_orchestrator::{config::Config, lines::MigrationLines, service};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Fogshift's orchestrator: collects what the agents see, decides what moves, and moves it.
 #[derive(Parser)]
@@ -39,14 +42,13 @@ enum LogFormat {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let log = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let log = match arguments.log_format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    let ours = Targets::new().with_target("fog_orchestrator", LevelFilter::DEBUG);
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(MigrationLines.with_filter(ours)).init();
     let mut config = match &arguments.config {
         Some(file) => Config::read(file)?,
         None => Config::default(),

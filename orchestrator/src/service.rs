@@ -22,7 +22,8 @@ use crate::proposals::{self, Proposals};
 use crate::resize::Resizes;
 use crate::store::Store;
 use crate::token::Tokens;
-use crate::{clock, http, ingest, planner, token};
+use crate::webhooks::Webhooks;
+use crate::{clock, http, ingest, lines, planner, token, webhooks};
 
 /// So long open connections may take to end after a signal.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
@@ -45,6 +46,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         listeners.push(listener);
     }
     driver::resume_all(&app).await?;
+    webhooks::start_all(&app).await?;
     let ended = serve(&app, listeners).await;
     app.drivers.ended().await;
     app.store.close().await;
@@ -79,6 +81,7 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
         resizes: Resizes::default(),
         token,
         tokens,
+        webhooks: Webhooks::new()?,
         shutdown: CancellationToken::new(),
     });
     let limits = app.store.limits().await?;
@@ -105,6 +108,11 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     });
     let reloading = app.clone();
     tasks.spawn(follow_policy(reloading, hangup));
+    let lines = app.clone();
+    tasks.spawn(async move {
+        lines::keep(lines).await;
+        Ok(())
+    });
     let silence = app.clone();
     tasks.spawn(async move {
         ingest::watch_silence(silence).await;

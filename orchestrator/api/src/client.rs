@@ -12,21 +12,25 @@ mod wait;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reqwest::header::IF_MATCH;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::audit::AuditEntry;
 use crate::decision::Decision;
+use crate::drain::Drain;
+use crate::identity::Identity;
 use crate::list::List;
-use crate::migration::{Migration, MigrationRequest};
+use crate::migration::{LogLine, Migration, MigrationRequest};
 use crate::node::{Link, Node, Samples};
-use crate::policy::PolicyView;
+use crate::policy::{PolicyCheck, PolicyDifference, PolicyRequest, PolicyVersion, PolicyView, RollbackRequest};
 use crate::problem::Problem;
 use crate::workload::Workload;
 
 pub use error::ClientError;
-pub use notice::Notice;
+pub use notice::{Notice, Told};
 pub use wait::{Update, Waited};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -191,6 +195,56 @@ impl Client {
     /// The policy in force.
     pub async fn policy(&self) -> Result<PolicyView, ClientError> {
         self.get(&["v1", "policy"], &[]).await
+    }
+
+    /// Puts a policy into force in the place of version `replaces`; fails with status 412 if another one is in force by then.
+    pub async fn put_policy(&self, policy: &PolicyRequest, replaces: u64) -> Result<PolicyView, ClientError> {
+        let tag = format!("\"{replaces}\"");
+        let request = self.request(Method::PUT, &["v1", "policy"], &[])?.header(IF_MATCH, tag).json(policy);
+        self.read(self.send(request.timeout(REQUEST_TIMEOUT)).await?).await
+    }
+
+    /// Puts version `to` into force again in the place of version `replaces`.
+    pub async fn roll_back_policy(&self, to: &RollbackRequest, replaces: u64) -> Result<PolicyView, ClientError> {
+        let tag = format!("\"{replaces}\"");
+        let request = self.request(Method::POST, &["v1", "policy", "rollback"], &[])?.header(IF_MATCH, tag).json(to);
+        self.read(self.send(request.timeout(REQUEST_TIMEOUT)).await?).await
+    }
+
+    /// Whether a policy could be put into force, and what it would change.
+    pub async fn check_policy(&self, policy: &PolicyRequest) -> Result<PolicyCheck, ClientError> {
+        self.post(&["v1", "policy", "check"], Some(policy)).await
+    }
+
+    /// Every policy that was ever in force, newest first.
+    pub async fn policy_history(&self) -> Result<List<PolicyVersion>, ClientError> {
+        self.whole(&["v1", "policy", "history"], &[]).await
+    }
+
+    /// One version, with what differs from `against`, or from the one before.
+    pub async fn policy_difference(&self, version: u64, against: Option<u64>) -> Result<PolicyDifference, ClientError> {
+        let query = [("against", against.map(|version| version.to_string()))];
+        self.get(&["v1", "policy", "history", &version.to_string()], &query).await
+    }
+
+    /// Who did what, newest first, at most `limit`.
+    pub async fn audit(&self, limit: Option<u32>) -> Result<List<AuditEntry>, ClientError> {
+        self.get(&["v1", "audit"], &[("limit", limit.map(|limit| limit.to_string()))]).await
+    }
+
+    /// The nodes that are being emptied, with what is left on them and why.
+    pub async fn drains(&self) -> Result<List<Drain>, ClientError> {
+        self.whole(&["v1", "drains"], &[]).await
+    }
+
+    /// Whose token this is.
+    pub async fn whoami(&self) -> Result<Identity, ClientError> {
+        self.get(&["v1", "whoami"], &[]).await
+    }
+
+    /// What the orchestrator logged about a migration, oldest first.
+    pub async fn migration_log(&self, id: Uuid) -> Result<List<LogLine>, ClientError> {
+        self.whole(&["v1", "migrations", &id.to_string(), "log"], &[]).await
     }
 
     /// Whether the orchestrator can work.

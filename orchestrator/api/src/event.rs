@@ -25,6 +25,19 @@ pub struct Occurrence {
     pub event: Event,
 }
 
+/// A server-sent event as it is on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerSentEvent {
+    /// The event's `type`, or `ready` (the stream is open), or `missed` (what was asked for is not kept any more).
+    pub event: String,
+    /// Its number in the history; left out of live events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub id: Option<String>,
+    /// An `Occurrence` as JSON.
+    pub data: String,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]

@@ -20,4 +20,5 @@ pub mod plan;
 pub mod policy;
 pub mod problem;
 pub mod service;
+pub mod webhook;
 pub mod workload;

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Frame, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
-use fog_api::event::{Event, EventFilter, Occurrence};
+use fog_api::event::{Event, EventFilter, Occurrence, ServerSentEvent};
 use serde::Deserialize;
 use tokio::sync::broadcast::{self, error::RecvError};
 use utoipa::IntoParams;
@@ -49,7 +49,7 @@ pub(super) struct Wanted {
 /// open, `missed` that events were asked for which are not kept any more.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
     params(Wanted, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that was seen.")),
-    responses((status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = String)))]
+    responses((status = 200, description = "Server-sent events.", content_type = "text/event-stream", body = ServerSentEvent)))]
 pub(super) async fn stream(
     State(app): State<App>,
     Parameters(wanted): Parameters<Wanted>,
@@ -66,12 +66,15 @@ pub(super) async fn stream(
         return Err(RouteError::parameter("types", detail));
     }
     let resumed = match headers.get(LAST_EVENT_ID) {
-        Some(value) => {
-            let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-            Some(number.ok_or_else(|| RouteError::parameter("Last-Event-ID", "give the `id` of an event, a number"))?)
-        }
+        Some(value) => Some(
+            number(value.to_str().unwrap_or_default().trim())
+                .ok_or_else(|| RouteError::parameter("Last-Event-ID", "give the `id` of an event, a number"))?,
+        ),
         None => wanted.after,
     };
+    if resumed.is_some_and(|seq| i64::try_from(seq).is_err()) {
+        return Err(RouteError::parameter("after", format!("give at most {}", i64::MAX)));
+    }
     let follow = wanted.follow.unwrap_or(true);
     let listener = Listener {
         told: app.store.told(),
@@ -81,6 +84,10 @@ pub(super) async fn stream(
         app,
     };
     listener.open(resumed, follow).await
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse::<i64>().ok().and_then(|number| number.try_into().ok())
 }
 
 struct Listener {

@@ -8,12 +8,17 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{LARGEST_BODY, RouteError};
 
 /// So long the rest of a body that is too large is read and thrown away, so that the client reads the answer instead
 /// of seeing its connection reset.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// The fields of requests that hold lists.
+const LISTS: [&str; 8] =
+    ["nodes", "links", "workloads", "in_flight", "cpu_window", "cpu_features", "obstacles", "types"];
 
 /// A JSON body of at most `LIMIT` bytes.
 pub(super) struct Json<T, const LIMIT: usize = LARGEST_BODY>(pub T);
@@ -32,16 +37,35 @@ impl<T: DeserializeOwned, S: Send + Sync, const LIMIT: usize> FromRequest<S> for
             }
         }
         let bytes = read(request.into_body(), LIMIT).await?;
-        let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let malformed = |pointer: String, detail: String| RouteError::Malformed { pointer, detail };
+        let value: Value =
+            serde_json::from_slice(&bytes).map_err(|error| malformed(String::new(), error.to_string()))?;
+        if let Some(pointer) = misplaced_list(&value, None) {
+            return Err(malformed(pointer, "this is a list, expected an object".to_owned()));
+        }
+        serde_path_to_error::deserialize(value).map(Self).map_err(|error| {
             let path = error.path().to_string();
-            let pointer = if path == "." { String::new() } else { format!("/{}", path.replace('.', "/")) };
-            RouteError::Malformed { pointer, detail: error.inner().to_string() }
-        })?;
-        deserializer
-            .end()
-            .map_err(|error| RouteError::Malformed { pointer: String::new(), detail: error.to_string() })?;
-        Ok(Self(value))
+            // `nodes[2].cpu` is /nodes/2/cpu
+            let path = path.replace(['[', '.'], "/").replace(']', "");
+            let pointer = if path == "/" || path.is_empty() { String::new() } else { format!("/{path}") };
+            malformed(pointer, error.inner().to_string())
+        })
+    }
+}
+
+/// Where a list is that no request has. serde takes one for an object with its fields in order, and nobody means that.
+fn misplaced_list(value: &Value, field: Option<&str>) -> Option<String> {
+    match value {
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+            misplaced_list(value, Some(name))
+                .map(|rest| format!("/{}{rest}", name.replace('~', "~0").replace('/', "~1")))
+        }),
+        Value::Array(items) if field.is_some_and(|name| LISTS.contains(&name)) => {
+            let inner = |(index, item)| misplaced_list(item, None).map(|rest| format!("/{index}{rest}"));
+            items.iter().enumerate().find_map(inner)
+        }
+        Value::Array(_) => Some(String::new()),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use fog_api::decision::Decision;
 use fog_api::list::List;
-use fog_api::migration::{Migration, MigrationRequest, Phase};
+use fog_api::migration::{LogLine, Migration, MigrationRequest, Phase};
 use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -119,6 +119,56 @@ async fn find(app: &App, id: uuid::Uuid) -> Result<Migration, RouteError> {
     responses((status = 200, description = "The migration.", body = Migration)))]
 pub(super) async fn one(State(app): State<App>, Id(id): Id) -> Result<axum::Json<Migration>, RouteError> {
     find(&app, id).await.map(axum::Json)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum LinesBy {
+    At,
+}
+
+impl SortKey for LinesBy {
+    const NAMES: &'static [(&'static str, Self)] = &[("at", LinesBy::At)];
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LineFilter {
+    /// Only those of this level: `error`, `warn`, `info` or `debug`.
+    level: Option<String>,
+    /// At most so many items.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Limit,
+    /// The order; `-` in front turns it round.
+    #[param(schema_with = Sort::<LinesBy>::schema)]
+    sort: Option<Sort<LinesBy>>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// What the orchestrator logged about a migration, oldest first.
+#[utoipa::path(get, path = "/v1/migrations/{id}/log", tag = "migrations", params(("id" = uuid::Uuid, Path, description = "The migration's id."), LineFilter),
+    responses((status = 200, description = "A page of the lines.", body = List<LogLine>)))]
+pub(super) async fn log(
+    State(app): State<App>,
+    Id(id): Id,
+    Parameters(filter): Parameters<LineFilter>,
+) -> Result<axum::Json<List<LogLine>>, RouteError> {
+    find(&app, id).await?;
+    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
+    let mut conditions = Conditions::default();
+    conditions.add("migration =", Some(id.to_string()));
+    conditions.add("json_extract(body, '$.level') =", filter.level);
+    let listing = Listing {
+        table: "migration_lines",
+        body: "body",
+        unique: "seq",
+        key: "seq",
+        descending: asked.sort.descending,
+        limit: asked.limit + 1,
+    };
+    asked.stored(&app.store, listing, &conditions).await.map(axum::Json)
 }
 
 /// Begins a migration; it goes on after the answer.

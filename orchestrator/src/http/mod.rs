@@ -19,6 +19,7 @@ mod plan;
 mod policy;
 mod problem;
 mod samples;
+mod webhooks;
 mod workloads;
 mod writes;
 
@@ -60,6 +61,7 @@ fn reads() -> OpenApiRouter<App> {
         .routes(routes!(workloads::one))
         .routes(routes!(migrations::list))
         .routes(routes!(migrations::one))
+        .routes(routes!(migrations::log))
         .routes(routes!(decisions::list))
         .routes(routes!(decisions::one))
         .routes(routes!(drains::list))
@@ -92,6 +94,11 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(policy::rollback))
         .routes(routes!(identity::list, identity::create))
         .routes(routes!(identity::revoke))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::one, webhooks::remove))
+        .routes(routes!(webhooks::letters))
+        .routes(routes!(webhooks::redeliver))
+        .routes(routes!(webhooks::forget))
 }
 
 /// Every route, with the address that each request came from.

@@ -116,6 +116,12 @@ pub enum RouteError {
         /// The version in force.
         newest: u64,
     },
+    /// A webhook's receiver did not take an event.
+    #[error("it was not taken: {error}")]
+    NotTaken {
+        /// What came of it.
+        error: String,
+    },
     /// No such thing.
     #[error("{what} {name:?} is not known")]
     Unknown {
@@ -233,6 +239,7 @@ impl RouteError {
             RouteError::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "The token does not allow this"),
             RouteError::MediaType { .. } => (S::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is not JSON"),
             RouteError::Taken { .. } => (S::CONFLICT, "taken", "The name is taken"),
+            RouteError::NotTaken { .. } => (S::CONFLICT, "not-taken", "The receiver did not take it"),
             RouteError::KeyReused => {
                 (S::UNPROCESSABLE_ENTITY, "key-reused", "The Idempotency-Key is another request's")
             }

@@ -3,6 +3,7 @@
 use fog_api::agent::{Specification, Ticket};
 use fog_api::decision::Decision;
 use fog_api::event::Event;
+use fog_api::migration::LogLine;
 use fog_core::migration::Migration as State;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -158,6 +159,21 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?;
         row.as_ref().map(read).transpose()
+    }
+
+    /// Adds lines to the logs of migrations.
+    pub async fn add_lines(&self, lines: &[(Uuid, LogLine)]) -> Result<(), StoreError> {
+        let mut transaction = self.telemetry.begin_with("BEGIN IMMEDIATE").await?;
+        for (migration, line) in lines {
+            sqlx::query("INSERT INTO migration_lines (migration, at_ms, body) VALUES (?, ?, ?)")
+                .bind(migration.to_string())
+                .bind(line.at.as_millisecond())
+                .bind(json(line))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Every migration with something left to do, oldest first.

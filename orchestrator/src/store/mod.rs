@@ -11,6 +11,7 @@ mod ownership;
 mod page;
 mod policies;
 mod telemetry;
+mod webhooks;
 mod writes;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use ownership::Ownership;
 pub use page::{Condition, Listing, Placed};
 pub use policies::StoredPolicy;
 pub use telemetry::{NodeOrder, Ordered, StoredNode};
+pub use webhooks::StoredWebhook;
 pub use writes::{Answered, Claim, WriteKey};
 
 /// The store.

@@ -9,7 +9,7 @@ use reqwest::{Method, Response};
 
 use super::sse::{Frame, Parser};
 use super::{CONNECT_TIMEOUT, Client, ClientError};
-use crate::event::Event;
+use crate::event::{Event, EventFilter, Occurrence};
 
 /// The orchestrator says something every 10 s. A connection that is silent for longer than this is dead, even if nobody
 /// closed it.
@@ -26,20 +26,54 @@ pub enum Notice {
     Event(Event),
 }
 
+/// What the orchestrator says to a listener that resumes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// The stream is open. Resume behind this number if nothing else comes.
+    Ready(u64),
+    /// What was asked for is not kept any more: fetch the state anew.
+    Missed,
+    /// Something happened; with a number, it is told once.
+    Occurrence(Box<Occurrence>),
+}
+
 impl Client {
     /// Listens. The stream ends with an error when the connection breaks; who goes on then has to fetch the state anew,
     /// after the new stream is open.
     pub async fn notices(&self) -> Result<BoxStream<'static, Result<Notice, ClientError>>, ClientError> {
-        let request = self.request(Method::GET, &["v1", "events"], &[])?.header(ACCEPT, "text/event-stream");
+        let listener = self.listen(&[]).await?;
+        Ok(stream::try_unfold(listener, async |mut listener| {
+            Ok(listener.next(Listener::understand).await?.map(|notice| (notice, listener)))
+        })
+        .boxed())
+    }
+
+    /// What happened behind event `after`, then what happens. Resumed with the last number that was seen, it misses and
+    /// repeats nothing, also across a restart of the orchestrator.
+    pub async fn occurrences(
+        &self,
+        after: Option<u64>,
+        filter: &EventFilter,
+    ) -> Result<BoxStream<'static, Result<Told, ClientError>>, ClientError> {
+        let query = [
+            ("after", after.map(|seq| seq.to_string())),
+            ("types", Some(filter.types.join(",")).filter(|types| !types.is_empty())),
+            ("node", filter.node.clone()),
+            ("workload", filter.workload.clone()),
+        ];
+        let listener = self.listen(&query).await?;
+        Ok(stream::try_unfold(listener, async |mut listener| {
+            Ok(listener.next(Listener::told).await?.map(|told| (told, listener)))
+        })
+        .boxed())
+    }
+
+    async fn listen(&self, query: &[(&str, Option<String>)]) -> Result<Listener, ClientError> {
+        let request = self.request(Method::GET, &["v1", "events"], query)?.header(ACCEPT, "text/event-stream");
         let broken = |why: &str| ClientError::Unreachable { url: self.url().to_owned(), why: why.to_owned() };
         let response = tokio::time::timeout(CONNECT_TIMEOUT * 2, self.send(request)).await;
         let response = response.map_err(|_| broken("no answer"))??;
-        let listener =
-            Listener { url: self.url().to_owned(), response, parser: Parser::default(), waiting: VecDeque::new() };
-        Ok(stream::try_unfold(listener, async |mut listener| {
-            Ok(listener.next().await?.map(|notice| (notice, listener)))
-        })
-        .boxed())
+        Ok(Listener { url: self.url().to_owned(), response, parser: Parser::default(), waiting: VecDeque::new() })
     }
 
     /// What changes from now on. Names of events that this version does not know are passed over. See
@@ -60,11 +94,14 @@ struct Listener {
 }
 
 impl Listener {
-    async fn next(&mut self) -> Result<Option<Notice>, ClientError> {
+    async fn next<T>(
+        &mut self,
+        understand: impl Fn(&Self, &Frame) -> Result<Option<T>, ClientError>,
+    ) -> Result<Option<T>, ClientError> {
         loop {
             while let Some(frame) = self.waiting.pop_front() {
-                if let Some(notice) = self.understand(&frame)? {
-                    return Ok(Some(notice));
+                if let Some(understood) = understand(self, &frame)? {
+                    return Ok(Some(understood));
                 }
             }
             let chunk = match tokio::time::timeout(LONGEST_SILENCE, self.response.chunk()).await {
@@ -84,6 +121,18 @@ impl Listener {
             "missed" => Ok(Some(Notice::Missed)),
             name if Event::NAMES.contains(&name) => serde_json::from_str(&frame.data)
                 .map(|event| Some(Notice::Event(event)))
+                .map_err(|error| self.unexpected(format!("its event {name:?} cannot be read: {error}"))),
+            _ => Ok(None),
+        }
+    }
+
+    fn told(&self, frame: &Frame) -> Result<Option<Told>, ClientError> {
+        let number = || frame.id.as_deref().and_then(|id| id.parse().ok()).unwrap_or_default();
+        match frame.name.as_str() {
+            "ready" => Ok(Some(Told::Ready(number()))),
+            "missed" => Ok(Some(Told::Missed)),
+            name if Event::NAMES.contains(&name) => serde_json::from_str(&frame.data)
+                .map(|occurrence| Some(Told::Occurrence(Box::new(occurrence))))
                 .map_err(|error| self.unexpected(format!("its event {name:?} cannot be read: {error}"))),
             _ => Ok(None),
         }

@@ -6,6 +6,8 @@
 pub(super) struct Frame {
     /// Its name; `message` when it had none.
     pub name: String,
+    /// The last `id` that was given on the stream.
+    pub id: Option<String>,
     /// Its data; several lines are joined by line feeds.
     pub data: String,
 }
@@ -22,6 +24,7 @@ pub(super) struct Parser {
     began: bool,
     name: String,
     data: String,
+    id: Option<String>,
 }
 
 /// An event was longer than any of ours.
@@ -59,11 +62,12 @@ impl Parser {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "event" => value.clone_into(&mut self.name),
+            "id" => self.id = Some(value.to_owned()),
             "data" => {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
-            _ => {} // a comment (an empty field), `id`, `retry`, or what is not known yet
+            _ => {} // a comment (an empty field), `retry`, or what is not known yet
         }
         None
     }
@@ -72,7 +76,8 @@ impl Parser {
         let name = std::mem::take(&mut self.name);
         let mut data = std::mem::take(&mut self.data);
         data.pop()?; // the last line's feed; without data there is no event
-        Some(Frame { name: if name.is_empty() { "message".to_owned() } else { name }, data })
+        let name = if name.is_empty() { "message".to_owned() } else { name };
+        Some(Frame { name, id: self.id.clone(), data })
     }
 }
 
@@ -81,13 +86,17 @@ mod tests {
     use super::*;
 
     fn frame(name: &str, data: &str) -> Frame {
-        Frame { name: name.to_owned(), data: data.to_owned() }
+        Frame { name: name.to_owned(), id: None, data: data.to_owned() }
     }
 
     const STREAM: &str = "\u{feff}: hello\r\nevent: node\r\ndata: {\"ä\":1}\r\n\r\n:keep-alive\n\ndata:first\ndata: second\nid: 7\nretry: 10\n\nevent: empty\n\nevent: last\rdata\r\rdata: unfinished\n";
 
     fn expected() -> Vec<Frame> {
-        vec![frame("node", "{\"ä\":1}"), frame("message", "first\nsecond"), frame("last", "")]
+        vec![
+            frame("node", "{\"ä\":1}"),
+            Frame { id: Some("7".to_owned()), ..frame("message", "first\nsecond") },
+            Frame { id: Some("7".to_owned()), ..frame("last", "") },
+        ]
     }
 
     #[test]
