@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc chromium:chromium
 .DEFAULT_GOAL := help
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tests/*' -not -path 'web/screenshots/*' -not -path 'web/src/api/*') orchestrator/api/openapi.json
-.PHONY: help demo demo-sim build check test test-full e2e monitoring chaos bench-decisions web web-e2e deny deps deps-build clean
+.PHONY: help demo demo-sim build check test test-full e2e monitoring api-fuzz chaos bench-decisions web web-e2e deny deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -40,7 +40,7 @@ check: deps-build web/dist/index.html ## Fast inner loop: format, lints, unit an
 
 test: ## Everything: check, then the end-to-end tests on real hosts
 	@[ "$$(id -u)" = 0 ] || { echo "The end-to-end tests start real hosts, which needs root: run 'make test' as root, or 'make check' for the rest."; exit 1; }
-	$(MAKE) --no-print-directory deps check build monitoring web-e2e e2e
+	$(MAKE) --no-print-directory deps check build monitoring api-fuzz web-e2e e2e
 
 e2e: ## The end-to-end tests alone, after make build
 	$(CARGO) build --locked -p fog-lab
@@ -59,6 +59,15 @@ $(TARGET)/prometheus/usr/bin/prometheus:
 	mkdir -p $(TARGET)/prometheus
 	[ "$$(id -u)" != 0 ] || apt-get update -qq
 	cd $(TARGET)/prometheus && rm -f *.deb && apt-get -qq -o APT::Sandbox::User=root download prometheus && dpkg-deb -x prometheus_*.deb . && rm -f *.deb
+
+api-fuzz: $(TARGET)/schemathesis/bin/st ## schemathesis against the API: at least 20,000 requests, every answer as the document has it
+	FOG_SCHEMATHESIS=$(abspath $(TARGET))/schemathesis/bin/st $(CARGO) test --locked -p fog-orchestrator --test fuzz -- --ignored --nocapture
+
+$(TARGET)/schemathesis/bin/st: orchestrator/tests/schemathesis.txt
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } || { echo "Python's venv is missing (for schemathesis): apt-get install python3-venv"; exit 1; }
+	python3 -m venv $(TARGET)/schemathesis
+	$(TARGET)/schemathesis/bin/pip install -q --disable-pip-version-check -r orchestrator/tests/schemathesis.txt
+	@touch $@
 
 chaos: deps build ## Random faults in N real migrations (N=50, SEED=a number to repeat a run)
 	N=$(or $(N),50) $(if $(SEED),SEED=$(SEED)) $(TARGET)/release/fog-chaos
