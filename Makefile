@@ -61,7 +61,7 @@ $(TARGET)/prometheus/usr/bin/prometheus:
 	cd $(TARGET)/prometheus && rm -f *.deb && apt-get -qq -o APT::Sandbox::User=root download prometheus && dpkg-deb -x prometheus_*.deb . && rm -f *.deb
 
 api-fuzz: $(TARGET)/schemathesis/bin/st ## schemathesis against the API: at least 20,000 requests, every answer as the document has it
-	FOG_SCHEMATHESIS=$(abspath $(TARGET))/schemathesis/bin/st $(CARGO) test --locked -p fog-orchestrator --test fuzz -- --ignored --nocapture
+	TMPDIR=$(or $(wildcard /dev/shm),/tmp) FOG_SCHEMATHESIS=$(abspath $(TARGET))/schemathesis/bin/st $(CARGO) test --locked -p fog-orchestrator --test fuzz -- --ignored --nocapture
 
 $(TARGET)/schemathesis/bin/st: orchestrator/tests/schemathesis.txt
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } || { echo "Python's venv is missing (for schemathesis): apt-get install python3-venv"; exit 1; }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 
 use fog_api::client::{Client, Told};
 use fog_api::event::{Event, EventFilter};
-use fog_api::migration::Phase;
 use fog_sim::world::World;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -26,14 +25,16 @@ async fn two_nodes(world: &Arc<World>, lines: &str) -> Orchestrator {
     orchestrator
 }
 
-/// Waits until looper runs on a node and nothing moves it.
-async fn at_rest_on(orchestrator: &Orchestrator, node: &str) {
+/// Waits until looper can be moved: it runs, nothing moves it, both nodes are measured. Returns where it can go.
+async fn elsewhere(orchestrator: &Orchestrator) -> &'static str {
     orchestrator.active(2).await;
     let rests = || async {
         let looper = orchestrator.get("/v1/workloads/looper").await;
-        (looper["node"] == node && looper["state"] == "running" && looper["migration"].is_null()).then_some(())
+        let measured = orchestrator.list("/v1/nodes").await.iter().all(|node| node["utilization"].is_object());
+        let rests = looper["state"] == "running" && looper["migration"].is_null() && measured;
+        rests.then(|| if looper["node"] == "A" { "B" } else { "A" })
     };
-    orchestrator.until("looper rests", rests).await;
+    orchestrator.until("looper rests", rests).await
 }
 
 /// The whole history as the store has it: number and type.
@@ -75,8 +76,9 @@ async fn a_listener_misses_and_repeats_nothing_though_the_orchestrator_is_killed
             }
         }
     });
-    for (from, to) in [("A", "B"), ("B", "A"), ("A", "B")] {
-        at_rest_on(&orchestrator, from).await;
+    let mut moves = Vec::new();
+    for _ in 0..3 {
+        let to = elsewhere(&orchestrator).await;
         // Killed somewhere in the middle of the move, and of the stream.
         let before = seen.lock().unwrap().len();
         let id = orchestrator.migrate("looper", to).await;
@@ -84,7 +86,8 @@ async fn a_listener_misses_and_repeats_nothing_though_the_orchestrator_is_killed
         orchestrator.until("the move is told", some).await;
         orchestrator.kill();
         orchestrator.restart().await;
-        assert_eq!(orchestrator.over(&id).await.phase, Phase::Done);
+        // On a slow machine it may have been rolled back for stalling; it is over in any case.
+        moves.push(orchestrator.over(&id).await);
     }
     let all = history(&orchestrator).await;
     let caught_up = || async { (seen.lock().unwrap().last()?.0 >= all.last()?.0).then_some(()) };
@@ -96,10 +99,10 @@ async fn a_listener_misses_and_repeats_nothing_though_the_orchestrator_is_killed
     assert_eq!(heard, all, "no gap, no repeat, the same order");
     assert!(all.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0), "the numbers have no holes");
     assert!(*resumptions.lock().unwrap() >= 4, "it was really cut off each time");
-    let done = seen.iter().filter(|(_, event)| {
-        matches!(event, Event::Migration { migration } if migration.phase == Phase::Done && migration.downtime_ms.is_some())
-    });
-    assert!(done.count() >= 3, "every move was told to its end");
+    for over in moves {
+        let told = |event: &Event| matches!(event, Event::Migration { migration } if (migration.id, migration.phase) == (over.id, over.phase));
+        assert!(seen.iter().any(|(_, event)| told(event)), "the end of {} was told", over.id);
+    }
     assert_eq!(world.violations(), Vec::<String>::new());
 }
 
@@ -230,14 +233,14 @@ async fn a_webhook_gets_its_events_signed_in_order_and_goes_on_after_a_restart()
     let made = orchestrator.send("POST", "/v1/webhooks", &[], Some(asked)).await;
     assert_eq!(made.status, 201, "{}", made.body);
     let secret = made.body["secret"].as_str().unwrap();
-    for (from, to) in [("A", "B"), ("B", "A")] {
-        at_rest_on(&orchestrator, from).await;
+    for _ in 0..2 {
+        let to = elsewhere(&orchestrator).await;
         let id = orchestrator.migrate("looper", to).await;
-        orchestrator.over(&id).await;
+        let phase = orchestrator.over(&id).await.phase.to_string();
         let told = |id: &str| {
             receiver.got().iter().any(|posted| {
                 let event: Value = serde_json::from_str(&posted.body).unwrap();
-                event["migration"]["id"] == *id && event["migration"]["phase"] == "done"
+                event["migration"]["id"] == *id && event["migration"]["phase"] == phase
             })
         };
         orchestrator.until("the end of the move is posted", || async { told(&id).then_some(()) }).await;

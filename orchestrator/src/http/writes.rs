@@ -93,17 +93,15 @@ async fn carry_out(app: &Service, asked: &Asked, request: Request, next: Next) -
     let response = next.run(request).await;
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(|_| RouteError::Defect)?;
-    if let Some(key) = &key {
-        let answered = (!parts.status.is_server_error()).then(|| Answered {
-            status: parts.status.as_u16(),
-            headers: kept(&parts.headers),
-            body: (!parts.headers.contains_key(CACHE_CONTROL)).then(|| body.to_vec()),
-        });
-        app.store.answer_key(key, answered.as_ref()).await?;
-    }
+    // What failed on our side is not kept as the answer: it may be tried again under the same key.
+    let answered = (!parts.status.is_server_error()).then(|| Answered {
+        status: parts.status.as_u16(),
+        headers: kept(&parts.headers),
+        body: (!parts.headers.contains_key(CACHE_CONTROL)).then(|| body.to_vec()),
+    });
     let entry = entry(asked, parts.status, &body);
     tracing::info!(who = entry.who, status = entry.status, dry_run = entry.dry_run, "{} {}", asked.method, entry.path);
-    app.store.audit(&entry).await?;
+    app.store.written(&entry, key.as_ref().map(|key| (key, answered.as_ref()))).await?;
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 

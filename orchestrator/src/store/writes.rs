@@ -69,29 +69,33 @@ impl Store {
         Ok(Claim::Answered(Answered { status, headers: parse("idempotency.headers", &headers)?, body: row.get(3) }))
     }
 
-    /// Keeps what a claimed key's write was answered; `None` forgets the key, because nothing was done.
-    pub async fn answer_key(&self, key: &WriteKey, answered: Option<&Answered>) -> Result<(), StoreError> {
-        let query = match answered {
-            Some(answered) => {
-                sqlx::query("UPDATE idempotency SET status = ?, headers = ?, answer = ? WHERE who = ? AND key = ?")
-                    .bind(answered.status)
-                    .bind(json(&answered.headers))
-                    .bind(answered.body.as_deref())
-            }
-            None => sqlx::query("DELETE FROM idempotency WHERE who = ? AND key = ?"),
-        };
-        query.bind(&key.who).bind(&key.key).execute(&self.ledger).await?;
-        Ok(())
-    }
-
-    /// Adds to the audit.
-    pub async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+    /// A write was answered: adds it to the audit and, in the same transaction, keeps what its claimed key was answered. No
+    /// answer forgets the key, because nothing was done.
+    pub async fn written(
+        &self,
+        entry: &AuditEntry,
+        key: Option<(&WriteKey, Option<&Answered>)>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("INSERT INTO audit (id, at_ms, body) VALUES (?, ?, ?)")
             .bind(entry.id.to_string())
             .bind(entry.at.as_millisecond())
             .bind(json(entry))
-            .execute(&self.ledger)
+            .execute(&mut *transaction)
             .await?;
+        if let Some((key, answered)) = key {
+            let query = match answered {
+                Some(answered) => {
+                    sqlx::query("UPDATE idempotency SET status = ?, headers = ?, answer = ? WHERE who = ? AND key = ?")
+                        .bind(answered.status)
+                        .bind(json(&answered.headers))
+                        .bind(answered.body.as_deref())
+                }
+                None => sqlx::query("DELETE FROM idempotency WHERE who = ? AND key = ?"),
+            };
+            query.bind(&key.who).bind(&key.key).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
