@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::{Channel, Outbox, carry_out_with, resize_with};
+use crate::channel::{Channel, Outbox, carry_out_with, examine_with, resize_with};
 use crate::config::Config;
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::facts;
@@ -103,7 +103,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         let docker = docker.clone();
         async move { resize(&docker, asked).await }
     });
-    let channel = Channel::new(Arc::clone(&config), outbox, facts, peers, interval, carry_out).resizing_with(resizer);
+    let looker = engine.clone();
+    let examiner = examine_with(move |question| {
+        let engine = looker.clone();
+        async move { engine.examine(question).await }
+    });
+    let channel = Channel::new(Arc::clone(&config), outbox, facts, peers, interval, carry_out)
+        .resizing_with(resizer)
+        .examining_with(examiner);
     tasks.spawn(channel.run(shutdown.clone()));
 
     let ended = tokio::select! {

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::commands::Commands;
-pub use self::commands::{CarryOut, Resizer, carry_out_with, resize_with};
+pub use self::commands::{CarryOut, Examiner, Resizer, carry_out_with, examine_with, resize_with};
 use self::session::Ended;
 use crate::config::Config;
 use crate::reporter::Reporter;
@@ -90,6 +90,13 @@ impl Channel {
         carry_out: CarryOut,
     ) -> Self {
         Self { config, boot: Uuid::new_v4(), outbox, facts, peers, interval, commands: Commands::new(carry_out) }
+    }
+
+    /// Who looks at what stands in the way of a migration.
+    #[must_use]
+    pub fn examining_with(mut self, examiner: Examiner) -> Self {
+        self.commands.examiner = examiner;
+        self
     }
 
     /// Who changes containers' limits; without one the agent says that it can't.

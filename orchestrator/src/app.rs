@@ -11,6 +11,7 @@ use crate::events::Events;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
+use crate::preflight::Examinations;
 use crate::proposals::Proposals;
 use crate::resize::Resizes;
 use crate::store::Store;
@@ -40,6 +41,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// What waits for a person's word.
     pub proposals: Proposals,
+    /// Questions before migrations.
+    pub examinations: Examinations,
     /// Limits that are being changed.
     pub resizes: Resizes,
     /// The administrator's token, and the agents'.

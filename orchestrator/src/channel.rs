@@ -155,6 +155,10 @@ async fn heard(app: &App, socket: &mut WebSocket, hello: &Hello, message: FromAg
             app.drivers.give(progress.migration, Input::Progress(progress));
             true
         }
+        FromAgent::Examined(examined) => {
+            app.examinations.answered(examined);
+            true
+        }
         FromAgent::Resized(resized) => {
             app.resizes.answered(resized);
             true

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod pace;
 pub mod planner;
 pub mod policy;
+pub mod preflight;
 pub mod proposals;
 pub mod record;
 pub mod resize;

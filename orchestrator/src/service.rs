@@ -18,6 +18,7 @@ use crate::events::Events;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
+use crate::preflight::Examinations;
 use crate::proposals::{self, Proposals};
 use crate::resize::Resizes;
 use crate::store::Store;
@@ -78,6 +79,7 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
         drivers: Drivers::default(),
         metrics: Metrics::new()?,
         proposals: Proposals::default(),
+        examinations: Examinations::default(),
         resizes: Resizes::default(),
         token,
         tokens,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{Answer, Command, Progress, Resize, Resized, Stage};
+use fog_api::agent::{Answer, Command, Examine, Examined, Progress, Resize, Resized, Stage};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -60,11 +60,38 @@ impl fmt::Debug for Resizer {
     }
 }
 
+/// Looks at what stands in the way of a migration.
+#[derive(Clone)]
+pub struct Examiner(Arc<dyn Fn(Examine) -> BoxFuture<'static, Examined> + Send + Sync>);
+
+/// Makes an [`Examiner`] of an asynchronous function.
+pub fn examine_with<F, A>(function: F) -> Examiner
+where
+    F: Fn(Examine) -> A + Send + Sync + 'static,
+    A: Future<Output = Examined> + Send + 'static,
+{
+    Examiner(Arc::new(move |question| Box::pin(function(question))))
+}
+
+impl Default for Examiner {
+    fn default() -> Self {
+        examine_with(|question| async move { Examined { id: question.id, ..Examined::default() } })
+    }
+}
+
+impl fmt::Debug for Examiner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Examiner")
+    }
+}
+
 /// Commands on their way in, answers on their way out.
 #[derive(Debug)]
 pub(super) struct Commands {
     carry_out: CarryOut,
     pub(super) resizer: Resizer,
+    pub(super) examiner: Examiner,
+    examined: (mpsc::UnboundedSender<Examined>, mpsc::UnboundedReceiver<Examined>),
     resized: (mpsc::UnboundedSender<Resized>, mpsc::UnboundedReceiver<Resized>),
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
@@ -76,6 +103,7 @@ pub(super) enum News {
     Answer(Answer),
     Progress(Progress),
     Resized(Resized),
+    Examined(Examined),
 }
 
 impl Commands {
@@ -83,6 +111,8 @@ impl Commands {
         Self {
             carry_out,
             resizer: Resizer::default(),
+            examiner: Examiner::default(),
+            examined: mpsc::unbounded_channel(),
             resized: mpsc::unbounded_channel(),
             answers: mpsc::unbounded_channel(),
             progress: mpsc::channel(64),
@@ -101,6 +131,15 @@ impl Commands {
         });
     }
 
+    /// Begins to look. An answer that finds no connection is lost, and so is the question.
+    pub(super) fn examine(&self, question: Examine) {
+        let work = (self.examiner.0)(question);
+        let examined = self.examined.0.clone();
+        tokio::spawn(async move {
+            let _ = examined.send(work.await);
+        });
+    }
+
     /// Begins to give a container other limits. An answer that finds no connection is lost, and then asked for again.
     pub(super) fn resize(&self, resize: Resize) {
         let work = (self.resizer.0)(resize);
@@ -116,6 +155,7 @@ impl Commands {
             tokio::select! {
                 biased;
                 Some(answer) = self.answers.1.recv() => return News::Answer(answer),
+                Some(examined) = self.examined.1.recv() => return News::Examined(examined),
                 Some(resized) = self.resized.1.recv() => return News::Resized(resized),
                 Some(progress) = self.progress.1.recv() => {
                     if self.throttle.admits(&progress, Instant::now()) {

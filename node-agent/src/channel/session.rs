@@ -171,6 +171,7 @@ async fn converse(channel: &mut Channel, socket: &mut Socket) -> Result<std::con
                 match receive(frame)? {
                     Some(ToAgent::Received { up_to }) => channel.outbox.locked(|reporter| reporter.acknowledge(up_to)),
                     Some(ToAgent::Command(command)) => channel.commands.begin(command),
+                    Some(ToAgent::Examine(question)) => channel.commands.examine(question),
                     Some(ToAgent::Resize(resize)) => channel.commands.resize(resize),
                     Some(ToAgent::Peers { peers }) => { channel.peers.send_replace(peers); }
                     Some(ToAgent::Refused { reason }) => return Err(Ended::Refused(reason)),
@@ -179,6 +180,7 @@ async fn converse(channel: &mut Channel, socket: &mut Socket) -> Result<std::con
             }
             news = channel.commands.news() => match news {
                 News::Answer(answer) => send(socket, &FromAgent::Answer(answer)).await?,
+                News::Examined(examined) => send(socket, &FromAgent::Examined(examined)).await?,
                 News::Resized(resized) => send(socket, &FromAgent::Resized(resized)).await?,
                 News::Progress(progress) => send(socket, &FromAgent::Progress(progress)).await?,
             },

@@ -31,6 +31,7 @@ mod image;
 mod images;
 mod inspect;
 mod lanes;
+mod open_files;
 mod recover;
 mod reserve;
 mod restore;
@@ -47,7 +48,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fog_api::agent::{Answer, Command, CommandKey, FailureKind, Order, Outcome, Progress, Report, Role, Stage, Step};
+use fog_api::agent::{
+    Answer, Command, CommandKey, Examine, Examined, FailureKind, Order, Outcome, Progress, Report, Role, Stage, Step,
+};
+use fog_api::preflight::Finding;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
@@ -115,6 +119,7 @@ struct Inner {
     restores: Restores,
     files: files_in::FilesIn,
     catches: connections::Catches,
+    criu: tokio::sync::OnceCell<Option<crate::tools::Version>>,
     running: Mutex<HashMap<CommandKey, watch::Receiver<Option<Answer>>>>,
 }
 
@@ -140,6 +145,7 @@ impl Engine {
             restores: Restores::default(),
             files: files_in::FilesIn::default(),
             catches: connections::Catches::default(),
+            criu: tokio::sync::OnceCell::new(),
             running: Mutex::default(),
             config,
         })))
@@ -148,6 +154,19 @@ impl Engine {
     /// Megabits a second to each peer, learned from real transfers.
     pub fn bandwidth(&self) -> BTreeMap<String, f64> {
         self.0.bandwidth.snapshot()
+    }
+
+    /// Looks at what stands in the way of a migration, at one end. Touches nothing.
+    pub async fn examine(&self, question: Examine) -> Examined {
+        let looked = match &question.specification {
+            None => inspect::preflight(&self.0, &question.workload).await,
+            Some(specification) => reserve::preflight(&self.0, specification).await,
+        };
+        let examined = looked.unwrap_or_else(|cause| Examined {
+            findings: vec![Finding::blocker("container", cause.message())],
+            ..Examined::default()
+        });
+        Examined { id: question.id, ..examined }
     }
 
     /// Takes other agents' streams, for ever. Returns only when the address cannot be listened on.

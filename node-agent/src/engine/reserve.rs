@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fog_api::agent::{Command, Report, Role, Specification, Step, Ticket};
+use fog_api::agent::{Command, Examined, Report, Role, Specification, Step, Ticket};
+use fog_api::migration::Connections;
+use fog_api::preflight::Finding;
 use serde_json::{Value, json};
 
+use super::address::{self, Judged};
 use super::failure::{Cause, StepResult};
 use super::images::{self, Folder};
-use super::inspect::id_of;
-use super::{Inner, address, blocking, files_in, image, volumes};
+use super::inspect::{id_of, refusal};
+use super::{Inner, blocking, files_in, image, volumes};
 use crate::journal::create_private_folder;
 use crate::runtime::{port_is_free, specification};
 use crate::transfer::TicketKey;
@@ -26,8 +29,11 @@ pub(super) async fn reserve(
 ) -> StepResult {
     let ticket = TicketKey::decode(ticket)
         .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
-    let address = address::judge(inner, &specification.inspect).await?;
-    let image = admissible(inner, specification, address.obstacles).await?;
+    let Looked { findings, image, address } = look(inner, specification).await?;
+    if let Some(reasons) = refusal(&findings) {
+        let (node, name) = (&inner.config.node, &specification.name);
+        return Err(Cause::refused(format!("{node} cannot take {name}. {reasons}")));
+    }
     let mut specification = specification.clone();
     specification.inspect[specification::FOLLOWING] = json!(address.following);
     let specification = &specification;
@@ -95,23 +101,48 @@ fn mark(body: &mut Value, command: &Command) {
     }
 }
 
-/// Refuses what could not be created and restored here. Returns the name of the image here; `None`: it has to come.
-async fn admissible(
-    inner: &Arc<Inner>,
-    specification: &Specification,
-    mut found: Vec<String>,
-) -> Result<Option<String>, Cause> {
+/// Preflight, at the destination: what `reserve` would say, without doing it.
+pub(super) async fn preflight(inner: &Arc<Inner>, specification: &Specification) -> Result<Examined, Cause> {
+    let Looked { mut findings, image, address } = look(inner, specification).await?;
+    if image.is_none() {
+        let message = format!("The image is not on {}; it will be brought along.", inner.config.node);
+        findings.push(Finding::warning("image", message));
+    }
+    let Connections { open, kept, reason } = &address.connections;
+    if !kept && *open > 0 {
+        let message = format!("{open} TCP connection(s) will be closed when it moves. {reason}");
+        findings.push(Finding::warning("connections", message));
+    }
+    Ok(Examined { findings, connections: Some(address.connections), ..Examined::default() })
+}
+
+/// What this node says to a container that may come.
+struct Looked {
+    findings: Vec<Finding>,
+    /// The image's name here; `None`: it has to come.
+    image: Option<String>,
+    address: Judged,
+}
+
+async fn look(inner: &Arc<Inner>, specification: &Specification) -> Result<Looked, Cause> {
     let (docker, node, name) = (&inner.docker, &inner.config.node, &specification.name);
     let inspect = &specification.inspect;
+    let address = address::judge(inner, inspect).await?;
+    let mut findings = Vec::new();
+    let mut found = |check: &str, message: String| findings.push(Finding::blocker(check, message));
 
+    for message in &address.obstacles {
+        found("address", message.clone());
+    }
     if let Some(other) = docker.inspect(name).await.map_err(Cause::docker("look for the name"))? {
         let id: String = id_of(&other)?.chars().take(12).collect();
-        found.push(format!("The name {name} is taken on {node} by container {id}; remove or rename that one."));
+        let message = format!("The name {name} is taken on {node} by container {id}; remove or rename that one.");
+        found("name", message);
     }
     let image = image_here(inner, specification).await?;
     for network in specification::networks(inspect) {
         if docker.network(&network).await.map_err(Cause::docker("look for its networks"))?.is_none() {
-            found.push(format!("The network {network} is not on {node}; create it there."));
+            found("network", format!("The network {network} is not on {node}; create it there."));
         }
     }
     let wanted = specification::fixed_ports(inspect);
@@ -120,24 +151,26 @@ async fn admissible(
         for (address, port, protocol) in wanted {
             let holder = published.iter().find(|(other, kind, _)| *other == port && *kind == protocol);
             if let Some((_, _, holder)) = holder {
-                found.push(format!("Port {port}/{protocol} is taken on {node} by container {holder}."));
+                found("port", format!("Port {port}/{protocol} is taken on {node} by container {holder}."));
             } else if !port_is_free(&address, port, &protocol) {
-                found.push(format!("Port {port}/{protocol} is taken on {node} by another process."));
+                found("port", format!("Port {port}/{protocol} is taken on {node} by another process."));
             }
         }
     }
     let memory_bytes = inspect.get(specification::MEMORY).and_then(Value::as_u64).unwrap_or_default();
-    found.extend(images::room(inner, memory_bytes, 2).err());
+    if let Err(message) = images::room(inner, memory_bytes, 2) {
+        found("memory", message);
+    }
     let noted = |key: &str| inspect.get(key).and_then(Value::as_u64).unwrap_or_default();
     // Docker keeps the archive until it has unpacked it.
     let image_bytes = if image.is_none() { noted(image::BYTES) * 2 } else { 0 };
-    found.extend(files_in::room(inner, noted(volumes::BYTES) + image_bytes).await?);
-    found.extend(volumes::obstacles(inner, inspect).await?);
-    if found.is_empty() {
-        Ok(image)
-    } else {
-        Err(Cause::refused(format!("{node} cannot take {name}. {}", found.join(" "))))
+    if let Some(message) = files_in::room(inner, noted(volumes::BYTES) + image_bytes).await? {
+        found("disk", message);
     }
+    for message in volumes::obstacles(inner, inspect).await? {
+        found("volumes", message);
+    }
+    Ok(Looked { findings, image, address })
 }
 
 /// How to call the image here: by the name it was created with, if that means the same image, else by its id.

@@ -3,6 +3,7 @@
 //! Each obstacle is a whole sentence for people. All of them are reported at once, so that nobody
 //! has to remove one to learn of the next.
 
+use fog_api::preflight::Finding;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,49 +14,56 @@ const RUNTIMES: &[&str] = &["", "runc", "io.containerd.runc.v2", "fog"];
 /// happens to be doing, the [`WorkloadState`](fog_api::workload::WorkloadState) says.
 /// Takes `docker inspect` as raw JSON or as bollard's type.
 pub fn lasting_obstacles(inspect: &impl Serialize) -> Vec<String> {
-    judge(inspect, &[configuration, mounts])
+    judge(inspect, &[configuration, mounts]).into_iter().map(|found| found.message).collect()
 }
 
 /// Everything that rules out moving it at this moment.
-pub fn obstacles(inspect: &impl Serialize) -> Vec<String> {
+pub fn obstacles(inspect: &impl Serialize) -> Vec<Finding> {
     judge(inspect, &[state, configuration, mounts])
 }
 
-fn judge(inspect: &impl Serialize, aspects: &[fn(&Value, &mut Vec<String>)]) -> Vec<String> {
+fn judge(inspect: &impl Serialize, aspects: &[fn(&Value, &mut Vec<Finding>)]) -> Vec<Finding> {
     let mut found = Vec::new();
     match serde_json::to_value(inspect) {
         Ok(inspect) => aspects.iter().for_each(|aspect| aspect(&inspect, &mut found)),
-        Err(error) => found.push(format!("Its configuration cannot be read ({error}).")),
+        Err(error) => {
+            found.push(Finding::blocker("configuration", format!("Its configuration cannot be read ({error}).")))
+        }
     }
     found
 }
 
-fn state(inspect: &Value, found: &mut Vec<String>) {
+fn state(inspect: &Value, found: &mut Vec<Finding>) {
     if flag(inspect, "/State/Restarting") {
-        found.push("Docker is just restarting the container.".into());
+        found.push(Finding::blocker("state", "Docker is just restarting the container."));
     } else if flag(inspect, "/State/Paused") {
-        found.push("The container is paused; unpause it first.".into());
+        found.push(Finding::blocker("state", "The container is paused; unpause it first."));
     } else if !flag(inspect, "/State/Running") {
         let status = text(inspect, "/State/Status");
-        found.push(format!("The container is not running but {}.", if status.is_empty() { "stopped" } else { status }));
+        let status = if status.is_empty() { "stopped" } else { status };
+        found.push(Finding::blocker("state", format!("The container is not running but {status}.")));
     }
     // A health check is an exec too; it is over before long.
     let checked = list(inspect, "/Config/Healthcheck/Test").first().is_some_and(|kind| *kind != "NONE");
     let execs = list(inspect, "/ExecIDs").len();
     if execs > 0 && !checked {
-        found.push(format!("{execs} `docker exec` session(s) run in the container; end them first."));
+        found.push(Finding::blocker(
+            "exec",
+            format!("{execs} `docker exec` session(s) run in the container; end them first."),
+        ));
     }
 }
 
-fn configuration(inspect: &Value, found: &mut Vec<String>) {
+fn configuration(inspect: &Value, found: &mut Vec<Finding>) {
     if flag(inspect, "/Config/Tty") {
-        found.push("The container has a TTY; create it without --tty.".into());
+        found.push(Finding::blocker("tty", "The container has a TTY; create it without --tty."));
     }
     if flag(inspect, "/Config/OpenStdin") {
-        found.push("The container's standard input is held open; create it without --interactive.".into());
+        let message = "The container's standard input is held open; create it without --interactive.";
+        found.push(Finding::blocker("stdin", message));
     }
     if flag(inspect, "/HostConfig/Privileged") {
-        found.push("The container is privileged; create it without --privileged.".into());
+        found.push(Finding::blocker("privileged", "The container is privileged; create it without --privileged."));
     }
     for (pointer, what, option) in [
         ("/HostConfig/NetworkMode", "network", "--network"),
@@ -65,37 +73,42 @@ fn configuration(inspect: &Value, found: &mut Vec<String>) {
     ] {
         let mode = text(inspect, pointer);
         if mode == "host" {
-            found.push(format!("The container uses the host's {what} namespace; create it without {option} host."));
+            let message = format!("The container uses the host's {what} namespace; create it without {option} host.");
+            found.push(Finding::blocker("host-namespaces", message));
         } else if mode.starts_with("container:") {
-            found.push(format!("The container shares the {what} namespace of another one ({option} {mode})."));
+            let message = format!("The container shares the {what} namespace of another one ({option} {mode}).");
+            found.push(Finding::blocker("host-namespaces", message));
         }
     }
     for device in list_of_objects(inspect, "/HostConfig/Devices") {
         let path = device.get("PathOnHost").and_then(Value::as_str).unwrap_or("?");
-        found.push(format!("The container has the device {path}."));
+        found.push(Finding::blocker("devices", format!("The container has the device {path}.")));
     }
     if !list_of_objects(inspect, "/HostConfig/DeviceRequests").is_empty() {
-        found.push("The container has a GPU or another requested device.".into());
+        found.push(Finding::blocker("gpu", "The container has a GPU or another requested device."));
     }
     let runtime = text(inspect, "/HostConfig/Runtime");
     if !RUNTIMES.contains(&runtime) {
-        found.push(format!("The container runs under the runtime {runtime}; only runc's containers can be moved."));
+        let message = format!("The container runs under the runtime {runtime}; only runc's containers can be moved.");
+        found.push(Finding::blocker("runtime", message));
     }
 }
 
-fn mounts(inspect: &Value, found: &mut Vec<String>) {
+fn mounts(inspect: &Value, found: &mut Vec<Finding>) {
     for mount in list_of_objects(inspect, "/Mounts") {
         let word = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or("?");
         match word("Type") {
             // Whether a volume can move is seen when the container is looked at: its driver and its other users count.
             "tmpfs" | "volume" => {}
-            "bind" => found.push(format!(
-                "{} of the host is mounted at {}; bind mounts are not moved yet.",
-                word("Source"),
-                word("Destination")
-            )),
+            "bind" => {
+                let (source, place) = (word("Source"), word("Destination"));
+                let message = format!("{source} of the host is mounted at {place}; bind mounts are not moved yet.");
+                found.push(Finding::blocker("mounts", message));
+            }
             other => {
-                found.push(format!("The mount at {} is of the kind {other}, which is not moved.", word("Destination")))
+                let message =
+                    format!("The mount at {} is of the kind {other}, which is not moved.", word("Destination"));
+                found.push(Finding::blocker("mounts", message));
             }
         }
     }
@@ -135,7 +148,7 @@ mod tests {
 
     #[test]
     fn nothing_stands_in_the_way_of_a_plain_container() {
-        assert_eq!(obstacles(&plain()), Vec::<String>::new());
+        assert_eq!(obstacles(&plain()), []);
     }
 
     #[test]
@@ -155,7 +168,7 @@ mod tests {
         let found = obstacles(&inspect);
         let words = ["exited", "exec", "TTY", "standard input", "privileged", "network", "process", "IPC", "UTS"];
         for word in words.into_iter().chain(["/dev/fuse", "GPU", "runsc", "/srv of the host"]) {
-            assert!(found.iter().any(|obstacle| obstacle.contains(word)), "{word}: {found:#?}");
+            assert!(found.iter().any(|obstacle| obstacle.message.contains(word)), "{word}: {found:#?}");
         }
         assert_eq!(found.len(), 13);
     }
@@ -164,10 +177,10 @@ mod tests {
     fn paused_and_restarting_are_told_apart() {
         let mut inspect = plain();
         inspect["State"]["Paused"] = json!(true);
-        assert!(obstacles(&inspect)[0].contains("paused"));
+        assert!(obstacles(&inspect)[0].message.contains("paused"));
         assert!(lasting_obstacles(&inspect).is_empty(), "it will be unpaused");
         inspect["State"]["Restarting"] = json!(true);
-        assert!(obstacles(&inspect)[0].contains("restarting"));
+        assert!(obstacles(&inspect)[0].message.contains("restarting"));
     }
 
     #[test]

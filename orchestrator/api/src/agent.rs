@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::migration::Connections;
+use crate::preflight::Finding;
 use crate::workload::WorkloadState;
 
 /// The version of this channel. Both ends must speak the same.
@@ -46,6 +47,8 @@ pub enum FromAgent {
     Answer(Answer),
     /// What came of a [`Resize`].
     Resized(Resized),
+    /// What an [`Examine`] found.
+    Examined(Examined),
 }
 
 /// What the orchestrator says.
@@ -73,6 +76,32 @@ pub enum ToAgent {
     Command(Command),
     /// Give a container other limits where it is.
     Resize(Resize),
+    /// Look at what stands in the way of a migration.
+    Examine(Examine),
+}
+
+/// Look at what stands in the way of a migration, at one end. Nothing is touched and nothing is journalled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Examine {
+    /// Comes back with the answer.
+    pub id: Uuid,
+    /// The container's name.
+    pub workload: String,
+    /// The source's answer when the destination is asked; `None`: this is the source.
+    pub specification: Option<Specification>,
+}
+
+/// What an [`Examine`] found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Examined {
+    /// The request's.
+    pub id: Uuid,
+    /// Everything that was found.
+    pub findings: Vec<Finding>,
+    /// Source: what the destination is to look at; `None` when there is no such container.
+    pub specification: Option<Specification>,
+    /// Destination: what would become of established connections.
+    pub connections: Option<Connections>,
 }
 
 /// Give a container other limits (`docker update`). The limits are absolute, so a repetition does no harm: nothing is

@@ -26,6 +26,7 @@ use crate::list::List;
 use crate::migration::{LogLine, Migration, MigrationRequest};
 use crate::node::{Link, Node, Samples};
 use crate::policy::{PolicyCheck, PolicyDifference, PolicyRequest, PolicyVersion, PolicyView, RollbackRequest};
+use crate::preflight::Preflight;
 use crate::problem::Problem;
 use crate::workload::Workload;
 
@@ -150,6 +151,12 @@ impl Client {
     /// One migration.
     pub async fn migration(&self, id: Uuid) -> Result<Migration, ClientError> {
         self.get(&["v1", "migrations", &id.to_string()], &[]).await
+    }
+
+    /// Every reason against moving a workload to a node, before anything is touched.
+    pub async fn preflight(&self, workload: &str, to: &str) -> Result<Preflight, ClientError> {
+        let query = [("workload", Some(workload.to_owned())), ("to", Some(to.to_owned()))];
+        self.get(&["v1", "preflight"], &query).await
     }
 
     /// Begins a migration; it goes on after this returns.

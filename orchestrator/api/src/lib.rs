@@ -18,6 +18,7 @@ pub mod migration;
 pub mod node;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod problem;
 pub mod service;
 pub mod webhook;

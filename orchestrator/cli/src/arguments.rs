@@ -105,6 +105,8 @@ pub(crate) enum Command {
         #[arg(value_name = "DECISION")]
         decision: String,
     },
+    /// Every reason against moving a container to a node, before anything is touched; status 1 if there is one.
+    Preflight(Preflight),
     /// Move a running container to another node.
     Migrate(Migrate),
     /// Why a migration happened and how it went: every candidate, every factor, every phase.
@@ -203,6 +205,16 @@ const TEST_HELP: &str = "\
 expected.json says what must be planned, in any order, and who must stay for which reason:
   {\"actions\": [{\"type\": \"migrate\", \"workload\": \"looper\", \"to\": \"C\"}], \"stay\": {\"db\": \"pinned\"}}
 Every action must be named; fields of an action that are left out may be anything, and so may who stays.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Preflight {
+    /// The container's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) workload: String,
+    /// Where it would go.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) to: String,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {

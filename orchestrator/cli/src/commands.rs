@@ -14,6 +14,7 @@ mod offline;
 mod plan;
 mod policy;
 mod policy_test;
+mod preflight;
 mod progress;
 mod resolve;
 mod version;
@@ -39,6 +40,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Rebalance { dry_run } => plan::rebalance(session, dry_run).await,
         Command::Approve { decision } => answer::approve(session, &decision).await,
         Command::Dismiss { decision } => answer::dismiss(session, &decision).await,
+        Command::Preflight(asked) => preflight::run(session, &asked).await,
         Command::Migrate(migrate) => migrate::run(session, migrate).await,
         Command::Explain { migration } => explain::run(session, &migration).await,
         Command::Cordon { node } => drain::cordon(session, &node).await,

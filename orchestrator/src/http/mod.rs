@@ -17,6 +17,7 @@ mod nodes;
 mod page;
 mod plan;
 mod policy;
+mod preflight;
 mod problem;
 mod samples;
 mod webhooks;
@@ -68,6 +69,7 @@ fn reads() -> OpenApiRouter<App> {
         .routes(routes!(drains::one))
         .routes(routes!(plan::dry_run, plan::what_if))
         .routes(routes!(plan::snapshot))
+        .routes(routes!(preflight::show))
         .routes(routes!(policy::show))
         .routes(routes!(policy::schema))
         .routes(routes!(policy::check))

@@ -29,6 +29,26 @@ pub fn redis() -> Result<Image> {
         .build()
 }
 
+/// Python with its standard library.
+pub const PYTHON: &str = "fog/python:1";
+
+/// Builds [`PYTHON`].
+pub fn python() -> Result<Image> {
+    let tree = light()?;
+    let builder = ImageBuilder::new(PYTHON)
+        .command(&["python3"])
+        .program(&tree, "usr/bin/python3.13")?
+        .copy(&tree.join("usr/lib/python3.13"), "usr/lib/python3.13")?
+        .symlink("usr/bin/python3", "python3.13");
+    // What its modules are linked to.
+    let modules = "usr/lib/python3.13/lib-dynload";
+    let ctypes = std::fs::read_dir(tree.join(modules))?.flatten().map(|entry| entry.file_name());
+    let linked = ctypes
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("_ctypes.") || name.starts_with("_ssl."));
+    linked.into_iter().try_fold(builder, |builder, name| builder.program(&tree, &format!("{modules}/{name}")))?.build()
+}
+
 /// Loads an image into every one of these nodes.
 pub fn load<'a>(nodes: impl IntoIterator<Item = &'a Node>, image: &Image) -> Result<()> {
     nodes.into_iter().try_for_each(|node| images::load(node, image))

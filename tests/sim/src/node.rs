@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fog_api::agent::{
-    Answer, CHANNEL_PATH, Command, CommandKey, FailureKind, FromAgent, Heartbeat, Hello, LinkSample, NodeFacts,
-    Outcome, PROTOCOL, Pressure, Resized, Sample, ToAgent, WorkloadSample,
+    Answer, CHANNEL_PATH, Command, CommandKey, Examined, FailureKind, FromAgent, Heartbeat, Hello, LinkSample,
+    NodeFacts, Outcome, PROTOCOL, Pressure, Resized, Sample, Specification, ToAgent, WorkloadSample,
 };
 use fog_api::workload::WorkloadState;
 use futures_util::{SinkExt, StreamExt};
@@ -102,6 +102,17 @@ impl SimNode {
             ToAgent::Resize(asked) => {
                 let error = asked.cpus.and_then(|limit| self.world.resize(&asked.workload, limit));
                 let _ = answers.send(FromAgent::Resized(Resized { id: asked.id, error }));
+                Ok(())
+            }
+            ToAgent::Examine(asked) => {
+                // A simulated container has no configuration that anybody could look at: it is as it says.
+                let specification = asked.specification.is_none().then(|| Specification {
+                    name: asked.workload.clone(),
+                    image: String::new(),
+                    inspect: serde_json::Value::Null,
+                });
+                let _ =
+                    answers.send(FromAgent::Examined(Examined { id: asked.id, specification, ..Examined::default() }));
                 Ok(())
             }
             ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
