@@ -18,7 +18,7 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// How long samples are kept, in hours.
     pub keep_samples_h: u32,
-    /// How long events can be resumed from and migrations' log lines are kept, in hours.
+    /// How long events can be resumed from, and migrations' log lines and dead letters are kept, in hours.
     pub keep_events_h: u32,
     /// How long the audit is kept, in days.
     pub keep_audit_days: u32,

@@ -79,7 +79,8 @@ fn unknown(id: uuid::Uuid) -> RouteError {
     RouteError::Unknown { what: "webhook", name: id.to_string() }
 }
 
-/// Posts events to a server from now on, signed (see `Fogshift-Signature` in the guide) and tried several times.
+/// Posts events to a server from now on, tried several times. `Fogshift-Signature: t=SECONDS,v1=HEX` holds the HMAC-SHA256
+/// of `SECONDS.BODY` under the secret; `Fogshift-Delivery` is the same for every attempt of one event.
 #[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", request_body = WebhookRequest, responses(
     (status = 200, description = "It could be made; the secret is empty.", body = NewWebhook),
     (status = 201, description = "The webhook with its secret.", body = NewWebhook, headers(("Location" = String, description = "Its path.")))))]

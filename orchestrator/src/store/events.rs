@@ -103,6 +103,10 @@ impl Store {
             .bind(before.as_millisecond())
             .execute(&mut *transaction)
             .await?;
+        sqlx::query("DELETE FROM dead_letters WHERE at_ms < ?")
+            .bind(before.as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
         sqlx::query("DELETE FROM idempotency WHERE at_ms < ?")
             .bind(answers_before.as_millisecond())
             .execute(&mut *transaction)
