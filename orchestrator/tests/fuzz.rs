@@ -18,7 +18,7 @@ use support::Orchestrator;
 const LEAST_CASES: u64 = 20_000;
 
 /// Random requests for every operation, beyond those that cover each part of its schema.
-const EXAMPLES: u32 = 600;
+const EXAMPLES: u32 = 520;
 
 /// A cluster with something of every kind in it.
 async fn inhabited(world: &Arc<World>) -> Orchestrator {

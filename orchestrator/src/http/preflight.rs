@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use fog_api::preflight::Preflight;
+use fog_api::problem::Problem;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -23,7 +24,9 @@ pub(super) struct Question {
 
 /// Whether a workload could move to a node: both nodes look, and every reason against it is named at once.
 #[utoipa::path(get, path = "/v1/preflight", tag = "migrations", params(Question),
-    responses((status = 200, description = "What was found.", body = Preflight)))]
+    responses((status = 200, description = "What was found.", body = Preflight),
+        (status = 409, description = "The workload is there already.", content_type = "application/problem+json", body = Problem),
+        (status = 422, description = "There is no such workload or node.", content_type = "application/problem+json", body = Problem)))]
 pub(super) async fn show(
     State(app): State<App>,
     Parameters(question): Parameters<Question>,
