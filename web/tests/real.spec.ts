@@ -90,7 +90,9 @@ test("the same can be done with the keyboard alone", async () => {
   await page.keyboard.press("Enter");
   const dialog = page.getByRole("dialog");
   await dialog.getByLabel("To").selectOption("C");
-  await dialog.getByRole("button", { name: "Move to C" }).press("Enter");
+  const go = dialog.getByRole("button", { name: "Move to C" });
+  await expect(go).toBeEnabled();
+  await go.press("Enter");
   await expect(page.getByTestId("phase")).toHaveText("Done", { timeout: 120_000 });
   await counts("C", "looper");
 });

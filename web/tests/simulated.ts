@@ -66,7 +66,7 @@ export async function start(options: { nodes: Record<string, number>; workloads?
     await until("the orchestrator", 30, async () => (await fetch(`${url}/readyz`)).ok);
     const token = readFileSync(join(folder, "token"), "utf8").trim();
     const workloads = options.workloads ? ["--workloads", pairs(options.workloads)] : [];
-    run("fog-sim", ["--url", url, "--token", token, "--nodes", pairs(options.nodes), ...workloads, ...(options.more ?? [])]);
+    if (Object.keys(options.nodes).length) run("fog-sim", ["--url", url, "--token", token, "--nodes", pairs(options.nodes), ...workloads, ...(options.more ?? [])]);
     return { url, token, stop };
   } catch (error) {
     await stop();

@@ -53,7 +53,6 @@ fn open() -> OpenApiRouter<App> {
 fn reads() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(identity::whoami))
-        .route("/v1/session", get(identity::whoami)) // the dashboard's name for it
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::one))
         .routes(routes!(samples::show))

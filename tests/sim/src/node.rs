@@ -35,6 +35,8 @@ pub struct SimNode {
     pub name: String,
     /// What it measures from now on.
     pub load: Mutex<Load>,
+    /// Its labels.
+    pub labels: Mutex<BTreeMap<String, String>>,
     world: Arc<World>,
     interval: Duration,
     answers: Mutex<BTreeMap<CommandKey, Outcome>>,
@@ -47,6 +49,7 @@ impl SimNode {
         Arc::new(Self {
             name: name.to_owned(),
             load: Mutex::new(load),
+            labels: Mutex::new([("simulated".to_owned(), "true".to_owned())].into()),
             world: Arc::clone(world),
             interval,
             answers: Mutex::default(),
@@ -149,7 +152,7 @@ impl SimNode {
                 cpu_score: 1.0,
                 memory_bytes: 8 << 30,
                 cgroup: "v2".into(),
-                labels: [("simulated".to_owned(), "true".to_owned())].into(),
+                labels: self.labels.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 ..NodeFacts::default()
             },
         }

@@ -3,7 +3,7 @@
 import { clock } from "./clock.svelte";
 import { session } from "./session.svelte";
 import { text } from "./text";
-import type { FieldError, Problem } from "./types";
+import type { FieldError, Identity, Problem } from "./types";
 
 export class Failed extends Error {
   constructor(
@@ -39,14 +39,14 @@ export async function failure(response: Response): Promise<Failed> {
   return new Failed(text.errors.status(response.status), response.status);
 }
 
-async function send(method: string, path: string, body?: unknown, type = "application/json"): Promise<Response> {
+async function send(method: string, path: string, body?: unknown, more: Record<string, string> = {}): Promise<Response> {
   const asked = Date.now();
   let response: Response;
   try {
     response = await fetch(path, {
       method,
-      headers: { ...headers(), accept: "application/json", ...(body === undefined ? {} : { "content-type": type }) },
-      body: body === undefined ? null : typeof body === "string" ? body : JSON.stringify(body),
+      headers: { ...headers(), accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }), ...more },
+      body: body === undefined ? null : JSON.stringify(body),
       signal: AbortSignal.timeout(DEADLINE_MS),
     });
   } catch {
@@ -55,7 +55,7 @@ async function send(method: string, path: string, body?: unknown, type = "applic
   clock.learn(response.headers.get("date"), asked);
   if (response.ok) return response;
   const failed = await failure(response);
-  if (response.status === 401 && session.token) session.end(text.signIn.refused);
+  if (response.status === 401 && session.token && !more["authorization"]) session.end(text.signIn.refused);
   throw failed;
 }
 
@@ -67,12 +67,17 @@ export async function get<T>(where: string, query?: Record<string, string | numb
   return (await send("GET", where + tail)).json() as Promise<T>;
 }
 
+/** Whose token this is; asked before anybody is signed in with it. */
+export async function identify(token: string): Promise<Identity> {
+  return (await send("GET", "/v1/whoami", undefined, { authorization: `Bearer ${token}` })).json() as Promise<Identity>;
+}
+
 export async function post<T>(where: string, body?: unknown): Promise<T> {
   return read<T>(await send("POST", where, body));
 }
 
-export async function put<T>(where: string, body: unknown, type?: string): Promise<T> {
-  return read<T>(await send("PUT", where, body, type));
+export async function put<T>(where: string, body: unknown, more?: Record<string, string>): Promise<T> {
+  return read<T>(await send("PUT", where, body, more));
 }
 
 async function read<T>(response: Response): Promise<T> {

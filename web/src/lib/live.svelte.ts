@@ -6,7 +6,7 @@
 
 import { failure, Failed, get, headers } from "./api";
 import { clock } from "./clock.svelte";
-import { isOver, Meter } from "./migration";
+import { isOver } from "./migration";
 import { type Limits, overloads } from "./overload";
 import { session } from "./session.svelte";
 import { type Message, read } from "./sse";
@@ -23,6 +23,7 @@ const RETRY_MS = [500, 1000, 2000, 4000];
 export const KEPT_MIGRATIONS = 400;
 export const KEPT_DECISIONS = 200;
 const KEPT_EVENTS = 1000;
+const RECALLED = 500;
 
 export interface Happening { key: number; at: number; kind: string; subject: string; what: string; href: string | null }
 
@@ -38,7 +39,6 @@ class Live {
   failed = $state<Failed | null>(null);
   /** What a screen reader is told. */
   announcement = $state("");
-  readonly meters = new Map<string, Meter>();
 
   running = $derived([...this.migrations.values()].filter((migration) => !isOver(migration)));
   byNode = $derived.by(() => {
@@ -66,6 +66,7 @@ class Live {
   private lastId = "";
   private abort: AbortController | null = null;
   private heard = 0;
+  private recalled = false;
   private eventKey = 0;
 
   /** Runs until `stop`; called once somebody is signed in. */
@@ -90,6 +91,8 @@ class Live {
     this.timer = null;
     this.batch = [];
     this.lastId = "";
+    this.recalled = false;
+    this.happened = [];
     this.loaded = false;
     this.connection = "connecting";
     this.failed = null;
@@ -112,7 +115,7 @@ class Live {
         if (!this.loaded) this.failed = failed;
         return;
       }
-      await read(response, (message) => this.take(message, signal, resuming), () => { this.heard = Date.now(); });
+      await read(response, (message) => this.take(message, signal), () => { this.heard = Date.now(); });
     } catch {
       if (!this.loaded && !abort.signal.aborted) this.failed = new Failed(text.errors.unreachable, 0);
     } finally {
@@ -120,12 +123,11 @@ class Live {
     }
   }
 
-  private take(message: Message, signal: AbortSignal, resuming: boolean): void {
+  private take(message: Message, signal: AbortSignal): void {
     if (message.id) this.lastId = message.id;
     if (message.event === "ready") {
-      const resumed = resuming && (JSON.parse(message.data || "{}") as { resumed?: boolean }).resumed === true;
-      if (resumed) this.connection = "live";
-      else void this.load(signal);
+      // What happened since the last event follows. What changes all the time is not kept: it is fetched anew.
+      void this.load(signal);
       return;
     }
     if (message.event === "missed") {
@@ -193,9 +195,11 @@ class Live {
     if (told.length) this.happened = [...told.reverse(), ...this.happened].slice(0, KEPT_EVENTS);
   }
 
-  private apply(event: string, data: unknown, draft: Draft, told: Happening[]): void {
+  private apply(event: string, data: unknown, draft: Draft, told: Happening[], past = false): void {
+    const said = (data as { at?: string }).at;
+    const at = said ? Date.parse(said) : clock.exact();
     const tell = (kind: string, subject: string, what: string, href: string | null) =>
-      told.push({ key: (this.eventKey += 1), at: clock.exact(), kind, subject, what, href });
+      told.push({ key: (this.eventKey += 1), at, kind, subject, what, href });
     switch (event) {
       case "node": {
         const { node } = data as { node: Node };
@@ -203,23 +207,41 @@ class Live {
         const before = draft.nodes.get(node.name);
         // The lists hold links; where an event leaves them out, the known ones stay.
         draft.nodes.set(node.name, node.links ? node : { ...node, links: before?.links ?? [] });
-        const what = before && text.happened.node(before, node);
-        if (!before || what) tell("node", node.name, what || text.happened.newNode, `#/nodes/${encodeURIComponent(node.name)}`);
+        if (!before) tell("node", node.name, text.happened.newNode, `#/nodes/${encodeURIComponent(node.name)}`);
         break;
       }
       case "workload": {
         const { workload } = data as { workload: Workload };
         draft.workloads ??= new Map(this.workloads);
-        const before = draft.workloads.get(workload.name);
         draft.workloads.set(workload.name, workload);
-        const what = text.happened.workload(before ?? null, workload);
-        if (what) tell("workload", workload.name, what, `#/workloads/${encodeURIComponent(workload.name)}`);
+        break;
+      }
+      case "workload-found": {
+        const { name, node } = data as { name: string; node: string };
+        tell("workload", name, text.happened.found(node), `#/workloads/${encodeURIComponent(name)}`);
+        break;
+      }
+      case "availability": {
+        const { name, availability } = data as { name: string; availability: Node["availability"] };
+        draft.nodes ??= new Map(this.nodes);
+        const node = draft.nodes.get(name);
+        if (node) draft.nodes.set(name, { ...node, availability });
+        tell("node", name, text.happened.availability(availability), `#/nodes/${encodeURIComponent(name)}`);
+        break;
+      }
+      case "node-ordered": {
+        const { name, cordoned, draining, by } = data as { name: string; cordoned: boolean; draining: boolean; by: string };
+        draft.nodes ??= new Map(this.nodes);
+        const node = draft.nodes.get(name);
+        if (node) draft.nodes.set(name, { ...node, cordoned, draining });
+        tell("node", name, text.happened.ordered(cordoned, draining, by), `#/nodes/${encodeURIComponent(name)}`);
         break;
       }
       case "workload-gone": {
         const { name } = data as { name: string };
         draft.workloads ??= new Map(this.workloads);
-        if (draft.workloads.delete(name)) tell("workload", name, text.happened.gone, null);
+        draft.workloads.delete(name);
+        tell("workload", name, text.happened.gone, null);
         break;
       }
       case "migration": {
@@ -228,11 +250,10 @@ class Live {
         const before = draft.migrations.get(migration.id);
         if (before && before.phases.length > migration.phases.length) break; // the list was newer
         draft.migrations.set(migration.id, migration);
-        this.measure(migration);
         if (before?.phase !== migration.phase) {
           const what = text.happened.migration(migration);
           tell("migration", migration.workload, what, `#/migrations/${migration.id}`);
-          this.announcement = `${migration.workload}: ${what}`;
+          if (!past) this.announcement = `${migration.workload}: ${what}`;
         }
         break;
       }
@@ -245,22 +266,31 @@ class Live {
       }
       case "policy": {
         const { version } = data as { version: number };
-        this.policyVersion = version;
-        get<PolicyView>("/v1/policy").then((policy) => { this.limits = policy.policy?.overload ?? {}; }).catch(() => { /* the next connection asks again */ });
+        if (!past) {
+          this.policyVersion = version;
+          get<PolicyView>("/v1/policy").then((policy) => { this.limits = policy.policy?.overload ?? {}; }).catch(() => { /* the next connection asks again */ });
+        }
         tell("policy", text.policy.title, text.happened.policy(version), "#/policy");
         break;
       }
     }
   }
 
-  private measure(migration: Migration): void {
-    if (isOver(migration) || !migration.progress) {
-      this.meters.delete(migration.id);
-      return;
-    }
-    const meter = this.meters.get(migration.id) ?? new Meter();
-    meter.add(clock.exact(), migration.progress.stage, migration.progress.bytes);
-    this.meters.set(migration.id, meter);
+  /** What happened before this page was opened, from the orchestrator's history. */
+  async recall(): Promise<void> {
+    if (this.recalled || this.lastId === "") return;
+    this.recalled = true;
+    const after = Math.max(0, Number(this.lastId) - RECALLED);
+    const first = this.happened.at(-1)?.at ?? Infinity;
+    const response = await fetch(`/v1/events?follow=false&live=false&after=${after}`, { headers: headers() });
+    if (!response.ok) return;
+    const told: Happening[] = [];
+    const draft: Draft = { nodes: new Map(), workloads: new Map(), migrations: new Map(), decisions: new Map() };
+    await read(response, ({ event, data }) => {
+      if (event === "ready" || event === "missed") return;
+      this.apply(event, JSON.parse(data), draft, told, true);
+    }, () => { /* it ends by itself */ });
+    this.happened = [...this.happened, ...told.filter((one) => one.at < first).reverse()].slice(0, KEPT_EVENTS);
   }
 }
 

@@ -4,7 +4,7 @@ import { inkOn, loadColour } from "../map/colour";
 import { arrange, FEW, lines } from "../map/layout";
 import { diff } from "./diff";
 import { ago, bytes, measured, milliseconds, NBSP, shortened } from "./format";
-import { freeze, Meter, spans } from "./migration";
+import { freeze, spans } from "./migration";
 import { parse } from "./route.svelte";
 import { choices, context, type Schema } from "./schema";
 import { type Message, Parser } from "./sse";
@@ -58,19 +58,6 @@ describe("a migration's record", () => {
     expect(spans(record, 0).map((span) => [span.phase, span.to - span.from, span.current])).toEqual([["inspecting", 1000, false], ["moving", 1000, false], ["discarding", 1000, false]]);
     expect(freeze(record)).toEqual({ from: Date.parse(at(2)) - 200, to: Date.parse(at(2)) });
     expect(freeze({ ...record, downtime_ms: null })).toBeNull();
-  });
-
-  it("gives a rate of lately, which a new stage begins anew", () => {
-    const meter = new Meter(1000);
-    expect(meter.perSecond()).toBeNull();
-    meter.add(0, "ship", 0);
-    meter.add(1000, "ship", 1000);
-    meter.add(2000, "ship", 5000);
-    expect(meter.perSecond()).toBe(4000);
-    expect(meter.secondsLeft(9000)).toBe(1);
-    meter.add(2500, "verify", 10);
-    expect(meter.perSecond()).toBeNull();
-    expect(meter.secondsLeft(null)).toBeNull();
   });
 });
 

@@ -52,31 +52,3 @@ export function stages(migration: Pick<Migration, "stages_ms">): [string, number
   };
   return Object.entries(migration.stages_ms).sort(([a], [b]) => place(a) - place(b));
 }
-
-/** Bytes a second out of what progress said lately: what came in the last few seconds, not the average since the start. */
-export class Meter {
-  private points: { at: number; stage: string; bytes: number }[] = [];
-  constructor(private readonly windowMs = 4000) {}
-
-  add(at: number, stage: string, bytes: number): void {
-    const last = this.points.at(-1);
-    if (last && (last.stage !== stage || bytes < last.bytes)) this.points = [];
-    this.points.push({ at, stage, bytes });
-    while (this.points.length > 2 && at - (this.points[1]?.at ?? at) >= this.windowMs) this.points.shift();
-  }
-
-  /** Null until two moments are known. */
-  perSecond(): number | null {
-    const [first, last] = [this.points[0], this.points.at(-1)];
-    if (!first || !last || last.at - first.at < 200) return null;
-    return ((last.bytes - first.bytes) * 1000) / (last.at - first.at);
-  }
-
-  /** Seconds until `total`; null when the rate is not known or nothing flows. */
-  secondsLeft(total: number | null | undefined): number | null {
-    const rate = this.perSecond();
-    const last = this.points.at(-1);
-    if (!rate || !last || total === null || total === undefined) return null;
-    return Math.max(0, total - last.bytes) / rate;
-  }
-}

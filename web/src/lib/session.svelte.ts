@@ -12,21 +12,14 @@ function stored(): string | null {
 
 class Session {
   token = $state<string | null>(stored());
-  /** What the orchestrator says this token may do; null until it is asked, or where it knows no roles. */
+  /** What the orchestrator says this token may do; null until it was asked. */
   role = $state<string | null>(null);
   name = $state<string | null>(null);
   /** Why the last token was put aside. */
   ended = $state<string | null>(null);
 
-  get canRead(): boolean {
-    return this.token !== null;
-  }
-
+  /** Whether changes are offered. Until the role is known they are: the orchestrator has the last word. */
   get canOperate(): boolean {
-    return this.token !== null && this.role !== "viewer";
-  }
-
-  get canAdminister(): boolean {
     return this.token !== null && (this.role === null || this.role === "admin");
   }
 

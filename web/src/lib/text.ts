@@ -1,7 +1,7 @@
 // Every text of the dashboard. Sentences that the orchestrator makes (reasons, causes, obstacles) are shown as they come.
 
 import { milliseconds, spaced } from "./format";
-import type { Migration, Node, Workload } from "./types";
+import type { Migration } from "./types";
 
 export const count = (n: number, one: string, many = `${one}s`): string => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
@@ -48,7 +48,7 @@ export const text = {
     audit: "Audit",
     menu: "Menu",
   },
-  theme: { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" },
+  theme: { auto: "Theme: system", light: "Theme: light", dark: "Theme: dark" },
   connection: {
     connecting: "connecting…",
     live: "live",
@@ -146,18 +146,14 @@ export const text = {
     passes: "It can move there.",
     refused: "It cannot move there.",
     downtime: "Predicted downtime",
-    transfer: "Predicted transfer",
     volume: "To ship",
     unknownBandwidth: "Not predictable: nobody has measured the bandwidth between the two nodes yet.",
-    noPreflight: "This orchestrator offers no preflight: it checks when the move begins, and refuses before anything is touched.",
     confirm: "Move it",
     confirmTo: (node: string) => `Move to ${node}`,
     starting: "Starting…",
     strategy: "Strategy",
     strategies: { auto: "Chosen by Fogshift", "stop-and-copy": "Stop and copy", "pre-copy": "Pre-copy", "post-copy": "Post-copy", hybrid: "Hybrid" } as Record<string, string>,
     needSignIn: "Your role may look, but not move.",
-    network: "Connections",
-    warnings: "Mind",
   },
 
   nodes: {
@@ -193,6 +189,7 @@ export const text = {
     delay: "Round trip to the others",
     reset: "Drag to zoom, double-click to reset",
     noHistory: "No samples in this range.",
+    noPressure: "This node does not measure pressure.",
     noTemperature: "This node has no temperature sensor.",
     links: "Links",
     link: { to: "To", rtt: "Round trip", loss: "Loss", bandwidth: "Bandwidth" },
@@ -288,7 +285,7 @@ export const text = {
     began: "Began",
     progress: "Now",
     log: "Log",
-    logNone: "The log fills as the steps are answered.",
+    fullLog: (lines: number) => `Everything that was logged: ${count(lines, "line")}`,
     crlog: "What the node's log says last",
     cancel: "Cancel migration",
     cancelSure: "Cancel this migration?",
@@ -381,6 +378,8 @@ export const text = {
     loadingEditor: "Loading the editor…",
     version: "Version",
     by: "by",
+    everything: "In force, with every default",
+    allDefault: "Nothing is written here: every setting has its default.",
     keyboard: "Ctrl+Space completes. Escape, then Tab leaves the editor.",
     note: "Why (kept in the history)",
     moves: "would move",
@@ -412,26 +411,19 @@ export const text = {
     when: "When",
     who: "Who",
     did: "Did",
-    to: "To",
-    result: "Result",
+    asked: "Asked for",
+    from: "From where",
+    result: "Answer",
+    dryRun: "dry run",
+    dryRuns: "Dry runs too",
   },
 
   happened: {
     newNode: "was seen for the first time",
     gone: "is gone",
-    node: (before: Node, now: Node): string => {
-      if (before.availability !== now.availability) return `is ${now.availability}`;
-      if (before.draining !== now.draining) return now.draining ? "is being drained" : "is no longer drained";
-      if (before.cordoned !== now.cordoned) return now.cordoned ? "was cordoned" : "is in use again";
-      if (before.connected !== now.connected) return now.connected ? "its agent is connected" : "its agent's connection closed";
-      return "";
-    },
-    workload: (before: Workload | null, now: Workload): string => {
-      if (!before) return `was seen on ${now.node}`;
-      if (before.node !== now.node) return `runs on ${now.node}`;
-      if (before.state !== now.state) return `is ${now.state}`;
-      return "";
-    },
+    found: (node: string) => `was found on ${node}`,
+    availability: (availability: string) => `is ${availability}`,
+    ordered: (cordoned: boolean, draining: boolean, by: string) => `${draining ? "is being drained" : cordoned ? "was cordoned" : "is in use again"}${by ? ` (${by})` : ""}`,
     migration: (migration: Migration): string => `${migration.source} to ${migration.destination}: ${(phase[migration.phase] ?? spaced(migration.phase)).toLowerCase()}`,
     policy: (version: number) => `version ${version} is in force`,
   },

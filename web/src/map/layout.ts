@@ -28,21 +28,23 @@ export function place(node: Node): { lat: number; lon: number } | null {
 export const distanceOf = (rttMs: number | null | undefined): number =>
   250 + Math.min(360, 62 * Math.log2(1 + (rttMs ?? 20) / 2));
 
-export function arrange(nodes: readonly Node[], arrangement: Arrangement): Layout {
+/** `tall`: the map is higher than wide, as on a phone. */
+export function arrange(nodes: readonly Node[], arrangement: Arrangement, tall = false): Layout {
   const sorted = [...nodes].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const cards = sorted.length <= FEW;
   const radius = cards ? CARD_WIDTH / 2 : sorted.length <= MANY ? 22 : 15;
   if (arrangement === "place" && sorted.some(place)) return byPlace(sorted, radius, cards);
-  return cards ? byDelay(sorted, radius) : bySite(sorted, radius);
+  return cards ? byDelay(sorted, radius, tall) : bySite(sorted, radius, tall);
 }
 
 interface Body { name: string; x: number; y: number; index?: number }
 
-function byDelay(nodes: Node[], radius: number): Layout {
+function byDelay(nodes: Node[], radius: number, tall: boolean): Layout {
+  const [wide, high] = tall ? [0.7, 1.4] : [1.3, 0.8];
   const ring = Math.max(160, nodes.length * 38);
   const bodies: Body[] = nodes.map((node, index) => {
     const angle = (2 * Math.PI * index) / Math.max(1, nodes.length) - Math.PI * 0.75;
-    return { name: node.name, x: Math.cos(angle) * ring * 1.3, y: Math.sin(angle) * ring * 0.8 };
+    return { name: node.name, x: Math.cos(angle) * ring * wide, y: Math.sin(angle) * ring * high };
   });
   const known = new Set(nodes.map((node) => node.name));
   const links = nodes.flatMap((node) => node.links.filter((link) => known.has(link.to) && node.name < link.to).map((link) => ({ source: node.name, target: link.to, rtt: link.rtt_ms })));
@@ -50,8 +52,8 @@ function byDelay(nodes: Node[], radius: number): Layout {
     .force("link", forceLink<Body, { source: string | Body; target: string | Body; rtt: number | null | undefined }>(links).id((body) => body.name).distance((link) => distanceOf(link.rtt)).strength(1.4 / Math.max(3, nodes.length)))
     .force("charge", forceManyBody().strength(-420).distanceMax(900))
     .force("collide", forceCollide(radius * 1.42).iterations(3))
-    .force("x", forceX(0).strength(0.012))
-    .force("y", forceY(0).strength(0.05))
+    .force("x", forceX(0).strength(tall ? 0.16 : 0.012))
+    .force("y", forceY(0).strength(tall ? 0.01 : 0.05))
     .stop();
   simulation.tick(240);
   return { spots: new Map(bodies.map(({ name, x, y }) => [name, { x, y }])), groups: [], radius, cards: true };
@@ -59,7 +61,7 @@ function byDelay(nodes: Node[], radius: number): Layout {
 
 const GOLDEN = Math.PI * (3 - Math.sqrt(5));
 
-function bySite(nodes: Node[], radius: number): Layout {
+function bySite(nodes: Node[], radius: number, tall: boolean): Layout {
   const sites = new Map<string, Node[]>();
   for (const node of nodes) {
     const site = siteOf(node);
@@ -74,8 +76,8 @@ function bySite(nodes: Node[], radius: number): Layout {
   });
   const simulation = forceSimulation(groups)
     .force("collide", forceCollide<Group>((group) => group.r + radius * 1.6).iterations(4))
-    .force("x", forceX(0).strength(0.05))
-    .force("y", forceY(0).strength(0.11))
+    .force("x", forceX(0).strength(tall ? 0.15 : 0.05))
+    .force("y", forceY(0).strength(tall ? 0.05 : 0.11))
     .stop();
   simulation.tick(160);
   const spots = new Map<string, Spot>();

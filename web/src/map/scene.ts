@@ -60,14 +60,14 @@ export class Scene {
   private widths = new Map<string, number>();
 
   /** New data. The nodes only move when there are others, or another arrangement is asked for. */
-  update(input: Input, arrangement: Arrangement, now: number): boolean {
+  update(input: Input, arrangement: Arrangement, tall: boolean, now: number): boolean {
     const before = this.input.running;
     this.input = input;
-    const shape = `${arrangement} ${input.nodes.map((node) => node.name).sort().join("\n")}`;
+    const shape = `${arrangement} ${tall} ${input.nodes.map((node) => node.name).sort().join("\n")}`;
     const moved = shape !== this.shape;
     if (moved) {
       this.shape = shape;
-      this.layout = arrange(input.nodes, arrangement);
+      this.layout = arrange(input.nodes, arrangement, tall);
       this.between = lines(input.nodes, input.nodes.length <= 12);
     } else if (this.layout.cards) {
       this.between = lines(input.nodes, input.nodes.length <= 12);
@@ -125,8 +125,9 @@ export class Scene {
       bottom = Math.max(bottom, group.y + group.r);
     }
     const margin = Math.min(48, width * 0.04);
-    const k = Math.min((width - 2 * margin) / (right - left), (height - 2 * margin) / (bottom - top), this.layout.cards ? 1.25 : 2.4);
-    this.view = { k: Math.max(ZOOM[0], k), x: width / 2 - ((left + right) / 2) * k, y: height / 2 - ((top + bottom) / 2) * k };
+    const foot = 34; // the legend and the buttons stand there
+    const k = Math.max(ZOOM[0], Math.min((width - 2 * margin) / (right - left), (height - 2 * margin - foot) / (bottom - top), this.layout.cards ? 1.25 : 2.4));
+    this.view = { k, x: width / 2 - ((left + right) / 2) * k, y: (height - foot) / 2 - ((top + bottom) / 2) * k };
   }
 
   zoom(factor: number, x: number, y: number): void {

@@ -40,6 +40,9 @@ const look = EditorView.theme({
   ".cm-tooltip-autocomplete > ul > li[aria-selected]": { background: "var(--accent-soft)", color: "var(--accent)" },
   ".cm-completionDetail": { color: "var(--quiet)", fontStyle: "normal" },
   ".cm-completionInfo": { maxWidth: "340px", padding: "8px 10px", fontFamily: "var(--sans)" },
+  // CodeMirror's own marks are data: images, which the page's policy forbids.
+  ".cm-lintRange-error": { backgroundImage: "none", textDecoration: "underline wavy var(--bad)", textUnderlineOffset: "3px" },
+  ".cm-lint-marker-error": { content: "''", width: "8px", height: "8px", margin: "5px 0 0 3px", borderRadius: "50%", background: "var(--bad)" },
   ".cm-diagnostic": { fontFamily: "var(--sans)", padding: "6px 10px" },
   ".cm-diagnostic-error": { borderLeft: "3px solid var(--bad)" },
 });
