@@ -79,8 +79,8 @@ test-full: test ## What does not fit into make test; its last result is committe
 
 bench-decisions: deps-build ## How fast and how well the planner decides; the tables of tests/bench-decisions
 	$(CARGO) build --release --locked -p fog-bench-decisions
-	$(TARGET)/release/plan-speed
-	$(TARGET)/release/decisions
+	$(TARGET)/release/plan-speed --svg tests/bench-decisions/plan-speed.svg | tee tests/bench-decisions/plan-speed.md
+	$(TARGET)/release/decisions --svg tests/bench-decisions/decisions.svg | tee tests/bench-decisions/decisions.md
 
 deps: deps-build ## Install the Debian packages that the hosts need
 	@missing=(); for tool in $(APT_TOOLS); do command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool##*:}"); done; \

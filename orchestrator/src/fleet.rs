@@ -50,7 +50,36 @@ pub struct WorkloadView {
     pub seen_at: Timestamp,
     /// Cores used in the owner's newest reports, oldest first.
     pub cpus_window: VecDeque<f64>,
+    /// What it uses on average.
+    pub usual: Usual,
     missing: u32,
+}
+
+/// What a workload uses on average, over the last hour or so.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usual {
+    cpus: f64,
+    learned_s: f64,
+}
+
+impl Usual {
+    /// Older than this fades.
+    const MEMORY_S: f64 = 3600.0;
+    /// Known for less than this, an average says nothing.
+    const LEAST_S: f64 = 600.0;
+
+    fn learn(&mut self, cpus: f64, seconds: f64) {
+        let seconds = seconds.clamp(0.0, 60.0);
+        self.learned_s += seconds;
+        if self.learned_s > 0.0 {
+            self.cpus += (cpus - self.cpus) * (seconds / self.learned_s.min(Self::MEMORY_S)).min(1.0);
+        }
+    }
+
+    /// Cores, once enough has been seen.
+    pub fn cpus(&self) -> Option<f64> {
+        (self.learned_s >= Self::LEAST_S).then_some(self.cpus)
+    }
 }
 
 /// A migration under way.
@@ -172,12 +201,23 @@ impl Fleet {
                 continue;
             }
             let before = self.workloads.remove(&sample.name).filter(|view| view.node == node);
-            let mut cpus_window = before.map(|view| view.cpus_window).unwrap_or_default();
+            let since = before.as_ref().map_or(0.0, |view| now.duration_since(view.seen_at).as_secs_f64());
+            let (mut cpus_window, mut usual) = before.map(|view| (view.cpus_window, view.usual)).unwrap_or_default();
+            if sample.state == WorkloadState::Running {
+                usual.learn(sample.cpus, since);
+            }
             cpus_window.push_back(sample.cpus);
             cpus_window.drain(..cpus_window.len().saturating_sub(window));
             self.workloads.insert(
                 sample.name.clone(),
-                WorkloadView { node: node.to_owned(), sample: sample.clone(), seen_at: now, cpus_window, missing: 0 },
+                WorkloadView {
+                    node: node.to_owned(),
+                    sample: sample.clone(),
+                    seen_at: now,
+                    cpus_window,
+                    usual,
+                    missing: 0,
+                },
             );
         }
         changes.extend(self.missing(node, reported));
@@ -401,6 +441,17 @@ mod tests {
         fleet.ended(&Migration { phase: Phase::RolledBack, ..migration() });
         assert_eq!(fleet.workloads["web"].sample.state, WorkloadState::Running);
         assert!(fleet.moving.is_empty());
+    }
+
+    #[test]
+    fn what_is_usual_is_known_after_a_while_and_a_burst_hardly_changes_it() {
+        let mut usual = Usual::default();
+        (0..4).for_each(|_| usual.learn(0.5, 60.0));
+        assert_eq!(usual.cpus(), None);
+        (0..60).for_each(|_| usual.learn(0.5, 60.0));
+        (0..3).for_each(|_| usual.learn(2.0, 60.0));
+        let known = usual.cpus().unwrap();
+        assert!((0.5..0.6).contains(&known), "{known}");
     }
 
     #[test]

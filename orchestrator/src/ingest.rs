@@ -14,6 +14,9 @@ use crate::fleet::{Change, NodeView};
 use crate::snapshot;
 use crate::store::{NodeOrder, StoreError, StoredNode};
 
+/// More samples of a node than this are not kept in memory.
+const MOST_SAMPLES: f64 = 10_000.0;
+
 /// An agent introduced itself.
 pub async fn hello(app: &Service, hello: &Hello) -> Result<(), StoreError> {
     app.store.save_node(hello, clock::now()).await?;
@@ -43,7 +46,7 @@ pub async fn heartbeat(app: &Service, node: &str, boot: Uuid, heartbeat: Heartbe
     app.metrics.ingest.observe(begin.elapsed().as_secs_f64());
     app.metrics.samples.inc_by(samples.len() as u64);
     app.metrics.values.inc_by(samples.iter().map(values).sum());
-    let window = usize::try_from(app.policy.get().policy.sampling.window).unwrap_or(usize::MAX);
+    let window = kept(&app.policy.get().policy);
     let changes = app.fleet().heartbeat(node, &samples, window, now);
     for change in changes {
         match change {
@@ -67,6 +70,13 @@ fn values(sample: &Sample) -> u64 {
     let own = 7 + 3 * u64::from(sample.pressure.is_some()) + u64::from(sample.temperature_c.is_some());
     let workloads = sample.workloads.as_ref().map_or(0, Vec::len) * 2;
     own + (workloads + sample.links.len() * 2) as u64
+}
+
+/// How many samples a decision may look back on.
+fn kept(policy: &fog_core::Policy) -> usize {
+    let sustained = usize::try_from(policy.sampling.window).unwrap_or(usize::MAX);
+    let outwaits = (policy.burst.wait_s / policy.sampling.interval_s).ceil().clamp(0.0, MOST_SAMPLES);
+    sustained.max(outwaits as usize)
 }
 
 /// Agents measure; a rounding above 1 or a broken sensor must not reach a decision.

@@ -1,6 +1,6 @@
 //! Asks fog-core what to do, every sampling period, and begins it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fog_api::decision::Decision;
@@ -52,13 +52,34 @@ pub async fn run(app: App) {
             fog_core::plan::plan(&snapshot, &policy.policy, now)
         };
         explain_what_stays(&plan, &mut said);
-        for action in &plan.actions {
+        let refused = groups_refused(&app, &plan);
+        for action in plan.actions.iter().filter(|action| !group(action).is_some_and(|group| refused.contains(&group)))
+        {
             carry_out(&app, action, &mut said).await;
         }
         if let Err(error) = proposals::withdraw_stale(&app).await {
             tracing::error!("cannot withdraw a proposal: {error}");
         }
     }
+}
+
+/// The group that an action belongs to, and the node that it leaves.
+fn group(action: &Action) -> Option<(String, String)> {
+    match action {
+        Action::Migrate(migrate) => Some((migrate.group.clone()?, migrate.from.to_string())),
+        Action::Resize(_) => None,
+    }
+}
+
+/// A group moves as one: if one of it may not begin any more, none does.
+fn groups_refused(app: &Service, plan: &Plan) -> BTreeSet<(String, String)> {
+    if plan.actions.iter().all(|action| group(action).is_none()) {
+        return BTreeSet::new();
+    }
+    let (policy, now) = (app.policy.get(), clock::now());
+    let current = snapshot::build(&app.fleet(), &policy.policy, now);
+    let refused = |action: &&Action| fog_core::plan::recheck(action, &current, &policy.policy, now).is_err();
+    plan.actions.iter().filter(refused).filter_map(group).collect()
 }
 
 async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, String>) {

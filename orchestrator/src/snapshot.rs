@@ -37,7 +37,7 @@ pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot 
         .workloads
         .iter()
         .filter(|(_, view)| known(&view.node))
-        .filter_map(|(name, view)| core_workload(fleet, name, view, policy, now))
+        .filter_map(|(name, view)| core_workload(fleet, name, view, &known, policy, now))
         .collect();
     let in_flight = fleet
         .moving
@@ -96,6 +96,7 @@ fn core_workload(
     fleet: &Fleet,
     name: &str,
     view: &WorkloadView,
+    known: &dyn Fn(&str) -> bool,
     policy: &Policy,
     now: Timestamp,
 ) -> Option<model::Workload> {
@@ -125,6 +126,7 @@ fn core_workload(
         },
         obstacles: sample.obstacles.clone(),
         cpus: fog_core::telemetry::sustained(&window, samples).unwrap_or(sample.cpus),
+        cpus_usual: view.usual.cpus(),
         memory_bytes: sample.memory_bytes,
         dirty_bytes_per_s: None,
         limits,
@@ -134,6 +136,7 @@ fn core_workload(
         priority: label("priority").and_then(|text| text.parse().ok()).unwrap_or(0),
         labels: sample.labels.clone(),
         group: label("group").map(str::to_owned),
+        clients: label("clients").map(|text| clients(text, known)).unwrap_or_default(),
         moved_at: row.and_then(|row| row.moved_at),
         moves_24h: history
             .map_or(0, |h| h.moves.iter().filter(|at| **at > day_ago).count().try_into().unwrap_or(u32::MAX)),
@@ -143,6 +146,20 @@ fn core_workload(
         failures: history.map_or(0, |h| h.failures),
         dismissed_at: fleet.dismissed.get(name).copied(),
     })
+}
+
+/// `C:0.7,B:0.3` or `C`: what can't be read, or no node is called, says nothing.
+fn clients(text: &str, known: &dyn Fn(&str) -> bool) -> Vec<model::Clients> {
+    let some = |part: &str| {
+        let (node, share) = part.split_once(':').unwrap_or((part, "1"));
+        let share = share.trim().parse().ok().filter(|share: &f64| share.is_finite() && *share > 0.0)?;
+        let node = model::NodeName::new(node.trim()).ok().filter(|node| known(node.as_str()))?;
+        Some(model::Clients { node, share })
+    };
+    let mut found: Vec<model::Clients> = text.split(',').filter_map(some).collect();
+    found.sort_by(|a, b| a.node.cmp(&b.node));
+    found.dedup_by(|a, b| a.node == b.node);
+    found
 }
 
 /// The limits that a workload was created with: what is remembered, unless somebody else has changed them since.
@@ -227,5 +244,22 @@ fn workload(fleet: &Fleet, name: &str, view: &WorkloadView) -> Workload {
         migration: fleet.moving.get(name).map(|moving| moving.migration),
         moved_at: row.and_then(|row| row.moved_at),
         seen_at: view.seen_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clients;
+
+    #[test]
+    fn clients_are_read_out_of_a_label() {
+        let known = |name: &str| matches!(name, "B" | "C");
+        let read = |text: &str| {
+            let found = clients(text, &known);
+            found.into_iter().map(|some| (some.node.to_string(), some.share)).collect::<Vec<_>>()
+        };
+        assert_eq!(read("C"), [("C".to_owned(), 1.0)]);
+        assert_eq!(read(" C:0.7, B:0.3,Z:1"), [("B".to_owned(), 0.3), ("C".to_owned(), 0.7)]);
+        assert_eq!(read("C:-1,B:x,,"), []);
     }
 }

@@ -8,6 +8,7 @@ use crate::policy::{Constraint, Policy};
 use crate::projection::Projection;
 
 /// Where the workloads are that one constraint wants together or apart.
+#[derive(Clone)]
 pub(crate) struct Peers {
     /// The place of each node: a node, a tier or a site.
     place: Vec<usize>,

@@ -71,8 +71,10 @@ pub enum ReasonCode {
     FailedLately,
     /// A person dismissed what the planner proposed for the workload a short while ago.
     Dismissed,
-    /// The workload belongs to a group.
+    /// Another one of its group can't move, or the group doesn't fit anywhere as a whole.
     Grouped,
+    /// The node is overloaded by a burst, or slightly, which is given time to pass.
+    Burst,
     /// The destination doesn't exist (any more).
     NodeUnknown,
     /// The workload is there already.
@@ -135,8 +137,8 @@ impl ReasonCode {
             NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture | CpuFeatures
             | Constraint | CgroupLayout | OlderCriu => true,
             NotMeasured | MemoryFull | Concurrency | NoDestination => true,
-            Cooldown | FailedLately | Dismissed | Grouped | Window | MemoryReserve | CpuReserve | Overloaded
-            | Return => false,
+            Cooldown | FailedLately | Dismissed | Grouped | Burst | Window | MemoryReserve | CpuReserve
+            | Overloaded | Return => false,
             Downtime | LittleGain | Cost | Relieved | Settling => false,
         }
     }
@@ -244,11 +246,17 @@ impl Context<'_, '_> {
                 format!("a person said no for {name} {ago:.0} s ago, the next proposal is after {span:.0} s"),
             );
         }
-        if let Some(group) = &workload.group {
-            add(Grouped, format!("{name} belongs to the group {group}, and groups can't move as one yet"));
-        }
         reasons.extend(self.against_more_moves(at));
         reasons
+    }
+
+    /// Evening out and emptying nodes is never worth moving a workload twice in a short while.
+    pub(crate) fn against_moving_again(&self, workload: &Workload) -> Option<Reason> {
+        let longest_s = self.policy.cooldown.longest_s;
+        let ago = self.within(workload.moved_at, longest_s)?;
+        let name = &workload.name;
+        let detail = format!("{name} moved {ago:.0} s ago; unless a node is in need it rests for {longest_s:.0} s");
+        Some(Reason::new(ReasonCode::Cooldown, detail))
     }
 
     /// Whether enough migrations run already, in the cluster or at this node.

@@ -82,7 +82,8 @@ pub struct Node {
     /// CPU utilization of the last sample, 0 to 1. Default: null, not measured.
     #[serde(default)]
     pub cpu: Option<f64>,
-    /// The last samples of it, oldest first, 0 to 1. Default: none; then `cpu` is taken as already sustained.
+    /// The last samples of it, oldest first, 0 to 1; to outwait bursts, as many as `burst.wait_s` spans. Default: none; then
+    /// `cpu` is taken as already sustained.
     #[serde(default)]
     pub cpu_window: Vec<f64>,
     /// Memory in use, 0 to 1. Default: null, not measured.
@@ -165,6 +166,10 @@ pub struct Workload {
     pub obstacles: Vec<String>,
     /// Cores in use, 0 or more.
     pub cpus: f64,
+    /// Cores that it uses on average (over an hour or so), 0 or more: what tells a burst from steady load. Default: null, not
+    /// known.
+    #[serde(default)]
+    pub cpus_usual: Option<f64>,
     /// Memory in use.
     pub memory_bytes: u64,
     /// Memory written per second; stop-and-copy, the only strategy yet, doesn't depend on it. Default: null, not measured.
@@ -188,10 +193,12 @@ pub struct Workload {
     /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Workloads that must move as one. They can't yet (that needs a migration of several at once), so one that has a group
-    /// moves only when a person says so. Default: null.
+    /// Workloads of one group move as one: all of them that are on a node, or none, and to the same node. Default: null.
     #[serde(default)]
     pub group: Option<String>,
+    /// Where its clients are, as seen from the network: for `mode = "follow"`. Default: none, not known.
+    #[serde(default)]
+    pub clients: Vec<Clients>,
     /// When it last moved. Default: null, never.
     #[serde(default)]
     pub moved_at: Option<Timestamp>,
@@ -213,6 +220,17 @@ pub struct Workload {
     /// When a person last dismissed what the planner proposed for it. Default: null, never.
     #[serde(default)]
     pub dismissed_at: Option<Timestamp>,
+}
+
+/// Some of a workload's clients: those that come in through this node, or are near it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clients {
+    /// The node that they are at or near.
+    pub node: NodeName,
+    /// Their share of the requests, above 0; only the proportions matter. Default: 1.
+    #[serde(default = "one")]
+    pub share: f64,
 }
 
 /// Docker's limits of a container. Defaults: null, none.

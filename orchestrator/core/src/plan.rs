@@ -22,9 +22,12 @@ use crate::strategy::Strategy;
 mod balance;
 mod choose;
 mod drain;
+mod follow;
+mod pack;
 mod rank;
 mod relieve;
 mod resize;
+mod unit;
 
 pub(crate) use choose::{Assessed, Choice};
 pub use relieve::{plan, recheck};
@@ -101,12 +104,15 @@ pub struct Migrate {
     pub strategy_reason: String,
     /// Who wants it.
     pub trigger: Trigger,
+    /// The group that moves as one; its members' actions follow one another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Who has to agree: `automatic` nobody, `confirm` a person, `manual` it is only a recommendation.
     pub autonomy: Autonomy,
     /// What it is expected to cost.
     pub expected: Expected,
     /// How much less busy the workload's new node is, with it, than its old one was: a fraction of memory if that is what
-    /// the source lacks, else of CPU. Negative if a person insists on a busier node.
+    /// the source lacks, else of CPU. Negative if a person insists on a busier node, or idle nodes are emptied.
     pub gain: f64,
     /// Seconds of its time that the workload wins within the policy's `cost.horizon_s`: `gain × horizon`.
     pub benefit_s: f64,
@@ -139,6 +145,10 @@ pub enum Trigger {
     Drain,
     /// The planner, because the source is much busier than the rest.
     Balance,
+    /// The planner, because the source is idle and can be emptied.
+    Pack,
+    /// The planner, because the workload's clients are nearer to the destination.
+    Follow,
     /// A person.
     Manual,
 }

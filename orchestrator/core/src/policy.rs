@@ -33,6 +33,12 @@ pub struct Policy {
     pub mode: Mode,
     /// When a node counts as out of balance, with `mode = "balance"`.
     pub balance: Balance,
+    /// When idle nodes are emptied, with `mode = "pack"`.
+    pub pack: Pack,
+    /// When a workload follows its clients, with `mode = "follow"`.
+    pub follow: Follow,
+    /// How a burst is told from steady load.
+    pub burst: Burst,
     /// What a migration costs, and for how long it pays.
     pub cost: Cost,
     /// When a container's own limits are changed.
@@ -188,6 +194,45 @@ pub enum Mode {
     Relieve,
     /// Nodes that are much busier than the rest give something away as well.
     Balance,
+    /// Idle nodes are emptied, so that they can be switched off; those on battery first.
+    Pack,
+    /// Workloads also move to where the delay to their clients is lowest.
+    Follow,
+}
+
+/// How load that passes by itself is told from load that stays.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Burst {
+    /// A container that uses more than so many times its usual cores is in a burst, 1 to 100.
+    pub factor: f64,
+    /// CPU overload by less than this above `overload.cpu.start` is slight, 0 to 1.
+    pub slight: f64,
+    /// How long a node that only bursts overload, or that is slightly overloaded, is left alone, in seconds, 0 to 86,400; 0:
+    /// not at all.
+    pub wait_s: f64,
+}
+
+/// When a node is emptied, and how full the others may get by it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pack {
+    /// CPU utilization below which a node is emptied, above 0 to `fill`.
+    pub below: f64,
+    /// CPU utilization up to which the others are filled, above 0 to 1.
+    pub fill: f64,
+    /// So many nodes keep workloads whatever happens, 1 to 100,000.
+    pub keep: u32,
+}
+
+/// When a workload follows its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Follow {
+    /// The delay to its clients must fall by so many ms at least, 0 to 60,000.
+    pub gain_ms: f64,
+    /// And to this share of what it is, above 0 to 1.
+    pub ratio: f64,
 }
 
 /// When a node counts as out of balance.
@@ -276,6 +321,9 @@ impl Default for Policy {
             min_gain: 0.05,
             mode: Mode::Relieve,
             balance: Balance::default(),
+            pack: Pack::default(),
+            follow: Follow::default(),
+            burst: Burst::default(),
             cost: Cost::default(),
             resize: ResizePolicy::default(),
             overload: Overload::default(),
@@ -295,7 +343,7 @@ impl Default for Policy {
 impl Default for Overload {
     fn default() -> Self {
         Self {
-            cpu: Threshold { start: 0.80, done: 0.70 },
+            cpu: Threshold { start: 0.80, done: 0.75 },
             memory: Threshold { start: 0.90, done: 0.80 },
             pressure: Threshold { start: 0.60, done: 0.40 },
             temperature_c: Threshold { start: 85.0, done: 75.0 },
@@ -345,6 +393,24 @@ impl Default for ResizePolicy {
 impl Default for Balance {
     fn default() -> Self {
         Self { spread: 0.25 }
+    }
+}
+
+impl Default for Pack {
+    fn default() -> Self {
+        Self { below: 0.30, fill: 0.60, keep: 1 }
+    }
+}
+
+impl Default for Follow {
+    fn default() -> Self {
+        Self { gain_ms: 5.0, ratio: 0.7 }
+    }
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self { factor: 1.3, slight: 0.05, wait_s: 360.0 }
     }
 }
 

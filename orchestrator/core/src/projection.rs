@@ -11,12 +11,27 @@ use jiff::Timestamp;
 use crate::availability::seconds;
 use crate::constraint::Peers;
 use crate::model::{Link, Node, Snapshot, Workload};
-use crate::overload::{self, Overload, overloads};
+use crate::overload::{self, Metric, Overload, overloads};
 use crate::policy::{Effect, Policy};
 use crate::score::weights;
 
+/// Overload that shows in this share of the samples has lasted: load is never even.
+const LASTS: f64 = 0.8;
+
 /// Hashes with a fixed key: the same from run to run. Used for lookup only, never iterated over.
 pub(crate) type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// Overload that may pass by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Passing {
+    /// Only bursts cause it; what the node would be at without them.
+    Burst {
+        /// A fraction of its cores.
+        without: f64,
+    },
+    /// It is hardly over the threshold.
+    Slight,
+}
 
 /// Utilization of a node, as fractions of its capacity; `None` if not measured. Can exceed 1: demand, not use.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +41,7 @@ pub(crate) struct Load {
 }
 
 /// A node and what is projected for it.
+#[derive(Clone)]
 struct State<'a> {
     node: &'a Node,
     /// As measured, the worst first.
@@ -41,6 +57,8 @@ struct State<'a> {
     frozen: Option<&'a str>,
     /// The nodes that a link leads to or from.
     neighbours: Vec<usize>,
+    /// What bursts take of it, as a fraction of its cores.
+    burst: f64,
 }
 
 /// Why a node is being emptied.
@@ -52,6 +70,7 @@ pub(crate) enum Draining<'a> {
     Window(&'a str),
 }
 
+#[derive(Clone)]
 pub(crate) struct Projection<'a> {
     /// By name.
     states: Vec<State<'a>>,
@@ -66,6 +85,7 @@ pub(crate) struct Projection<'a> {
     pub(crate) weights: [f64; 8],
     /// The most that any node has: cores times their speed, and bytes of memory.
     largest: (f64, f64),
+    now: Timestamp,
 }
 
 impl<'a> Projection<'a> {
@@ -91,6 +111,7 @@ impl<'a> Projection<'a> {
             moves: 0,
             last_left: None,
             neighbours: Vec::new(),
+            burst: 0.0,
         };
         let largest = |of: fn(&Node) -> f64| nodes.iter().map(|node| of(node)).fold(0.0, f64::max);
         let mut projection = Self {
@@ -102,6 +123,7 @@ impl<'a> Projection<'a> {
             flying: BTreeMap::new(),
             moves_total: 0,
             weights: weights(policy),
+            now,
         };
         for link in &snapshot.links {
             let ends = (projection.find(link.from.as_str()), projection.find(link.to.as_str()));
@@ -118,8 +140,43 @@ impl<'a> Projection<'a> {
                 projection.index.get(node.as_str()).into_iter().for_each(|at| peers.add(*at));
             }
         }
+        projection.see_bursts(snapshot, policy);
         projection.project(snapshot, policy, now);
         projection
+    }
+
+    fn see_bursts(&mut self, snapshot: &Snapshot, policy: &Policy) {
+        if policy.burst.wait_s <= 0.0 {
+            return;
+        }
+        for workload in &snapshot.workloads {
+            let Some(usual) = workload.cpus_usual.filter(|usual| workload.cpus > usual * policy.burst.factor) else {
+                continue;
+            };
+            if let Some(at) = self.find(workload.node.as_str()) {
+                self.states[at].burst += sane((workload.cpus - usual) / self.node(at).cpus);
+            }
+        }
+    }
+
+    /// Why an overloaded node is left alone for a while; `None` if it is not, or no longer.
+    pub(crate) fn passing(&self, at: usize, policy: &Policy) -> Option<Passing> {
+        let state = &self.states[at];
+        let [Overload { metric: Metric::Cpu, value, threshold }] = state.overloads[..] else { return None };
+        let samples = (policy.burst.wait_s / policy.sampling.interval_s).ceil().clamp(0.0, 1e6) as usize;
+        let window = &state.node.cpu_window;
+        let last = &window[window.len().saturating_sub(samples)..];
+        let hot = last.iter().filter(|cpu| **cpu >= threshold.start).count();
+        let seen = last.len() == samples;
+        if samples == 0 || seen && hot as f64 >= LASTS * samples as f64 {
+            return None;
+        }
+        let without = value - state.burst;
+        if without < threshold.start {
+            return Some(Passing::Burst { without: without.max(0.0) });
+        }
+        // A history that is too short to tell is no reason to wait.
+        (seen && value < threshold.start + policy.burst.slight).then_some(Passing::Slight)
     }
 
     fn project(&mut self, snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) {
@@ -236,6 +293,12 @@ impl<'a> Projection<'a> {
         self.states[at].last_left
     }
 
+    /// Whether `workload` left `at` last, within `cooldown.longest_s`: it may have to return, but rather goes elsewhere.
+    pub(crate) fn came_from(&self, workload: &Workload, at: usize, policy: &Policy) -> bool {
+        let lately = |then: Timestamp| self.now.duration_since(then) < seconds(policy.cooldown.longest_s);
+        workload.moved_at.is_some_and(lately) && workload.last_from.as_ref() == Some(&self.node(at).name)
+    }
+
     pub(crate) fn rtt_ms(&self, a: usize, b: usize) -> Option<f64> {
         self.either_way(a, b, |link| link.rtt_ms)
     }
@@ -307,4 +370,16 @@ impl Share {
 
 fn sane(share: f64) -> f64 {
     if share.is_finite() { share.max(0.0) } else { 0.0 }
+}
+
+/// The workloads of every node, and those on their way to it.
+pub(crate) fn hosts<'a>(snapshot: &'a Snapshot, projection: &Projection<'a>) -> Vec<Vec<&'a Workload>> {
+    let mut hosts = vec![Vec::new(); projection.len()];
+    for workload in &snapshot.workloads {
+        let node = projection.flying_to(workload).unwrap_or(workload.node.as_str());
+        if let Some(at) = projection.find(node) {
+            hosts[at].push(workload);
+        }
+    }
+    hosts
 }

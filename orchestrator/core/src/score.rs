@@ -35,6 +35,10 @@ use crate::model::{Position, Workload};
 use crate::policy::Policy;
 use crate::projection::{Load, Projection, Share};
 
+/// What it costs a node that the workload left it lately: to and fro wins nobody anything.
+const BACK: f64 = 0.3;
+const CAME_FROM: &str = "not back to where it came from";
+
 /// What is weighed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -172,7 +176,8 @@ pub(crate) fn total(
         |(name, weight): (FactorName, f64)| value(name, raw(name, projection, source, at, after), policy) * weight;
     let sum = FactorName::ALL.into_iter().zip(projection.weights).map(term).fold(0.0, |sum, term| sum + term);
     let penalty: f64 = wishes(projection, policy, workload, source, at).map(|broken| broken.weight).sum();
-    round((sum - penalty).max(0.0))
+    let back = if projection.came_from(workload, at, policy) { BACK } else { 0.0 };
+    round((sum - penalty - back).max(0.0))
 }
 
 /// The most that `at` can score for any workload, without what the way there adds.
@@ -230,7 +235,10 @@ pub(crate) fn score(
         factors.insert(name, factor);
     }
     let broken = |broken: Broken<'_>| Penalty { constraint: broken.name.to_owned(), weight: broken.weight };
-    let penalties: Vec<Penalty> = wishes(projection, policy, workload, source, at).map(broken).collect();
+    let mut penalties: Vec<Penalty> = wishes(projection, policy, workload, source, at).map(broken).collect();
+    if projection.came_from(workload, at, policy) {
+        penalties.push(Penalty { constraint: CAME_FROM.to_owned(), weight: BACK });
+    }
     let penalty: f64 = penalties.iter().map(|penalty| penalty.weight).sum();
     Score { total: round((total - penalty).max(0.0)), factors, penalties }
 }

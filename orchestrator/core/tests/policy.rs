@@ -51,7 +51,7 @@ fn a_mistake_is_shown_where_it_is() {
         (
             "[overlaod.cpu]\nstart = 0.9\n",
             "policy.toml:1:2: overlaod: this field does not exist; did you mean \"overload\"? Expected one of: autonomy, \
-             strategy, max_downtime_ms, min_gain, mode, balance, cost, resize, overload, sampling, headroom, weights, delay, cooldown, concurrency, heartbeat, constraints, windows",
+             strategy, max_downtime_ms, min_gain, mode, balance, pack, follow, burst, cost, resize, overload, sampling, headroom, weights, delay, cooldown, concurrency, heartbeat, constraints, windows",
         ),
         (
             "[weights]\nzebra = 1\n",
@@ -118,8 +118,8 @@ fn a_contradiction_is_refused_with_every_field_that_has_one() {
         ),
         (
             "[[constraints]]\nname = \"a\"\ntogether = \"node\"\n[[constraints]]\nname = \"b\"\napart = \"node\"\n",
-            "policy.toml:5:1: constraints[1].name: it contradicts \"a\": one wants the same workloads together, the other \
-             apart; remove one of the two, or set hard = false",
+            "policy.toml:5:1: constraints[1].name: it contradicts \"a\": one wants workloads together that the \
+             other wants apart; remove one of the two, or set hard = false",
         ),
         (
             "strategy = \"hybrid\"\n",

@@ -15,6 +15,11 @@ pub const MINUTES: usize = 1440;
 pub const OVERLOADED: f64 = 0.80;
 /// A return within so many minutes is a ping-pong.
 const PING_PONG: i64 = 60;
+/// An average is over so many minutes, and known after so many: as the orchestrator keeps it.
+const MEMORY: f64 = 60.0;
+const KNOWN: i64 = 10;
+/// Minutes of samples that are kept.
+const KEPT: usize = 15;
 const WORKLOADS_PER_NODE: usize = 12;
 const UNKNOWN_MBPS: f64 = 100.0;
 
@@ -29,6 +34,8 @@ struct Demand {
     phase: f64,
     /// Minutes of a burst that are left, and how much it multiplies.
     burst: (u32, f64),
+    /// What it has used on average.
+    usual: f64,
 }
 
 /// The cluster, and what has happened to it.
@@ -110,7 +117,7 @@ impl Day {
             }))?);
             let phase = if random.fraction() < 0.7 { random.between(0.0, 0.2) } else { random.fraction() };
             let (cores, swing) = (random.heavy(0.12, 3.0), random.between(0.2, 0.8));
-            demands.push(Demand { cores, swing, phase, burst: (0, 1.0) });
+            demands.push(Demand { cores, swing, phase, burst: (0, 1.0), usual: 0.0 });
             at.push(place);
         }
         let start = "2026-11-22T00:00:00Z".parse()?;
@@ -138,6 +145,9 @@ impl Day {
             let curve = 1.0 - demand.swing * (0.5 + 0.5 * ((time + demand.phase) * std::f64::consts::TAU).cos());
             let noise = self.random.between(0.9, 1.1);
             workload.cpus = demand.cores * curve * noise * demand.burst.1;
+            // What the orchestrator would have learned of it.
+            demand.usual += (workload.cpus - demand.usual) / (self.minute as f64).min(MEMORY);
+            workload.cpus_usual = (self.minute >= KNOWN).then_some(demand.usual);
         }
         let mut used = vec![0.0; self.snapshot.nodes.len()];
         for (workload, at) in self.snapshot.workloads.iter().zip(&self.at) {
@@ -157,7 +167,7 @@ impl Day {
             }
             node.cpu = Some(load.min(1.0));
             node.cpu_window.push(load.min(1.0));
-            if node.cpu_window.len() > 3 {
+            if node.cpu_window.len() > KEPT {
                 node.cpu_window.remove(0);
             }
         }

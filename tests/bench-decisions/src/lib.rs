@@ -3,4 +3,6 @@
 pub mod balancer;
 pub mod cluster;
 pub mod day;
+pub mod exact;
+pub mod plot;
 pub mod random;

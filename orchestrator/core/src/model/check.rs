@@ -40,6 +40,13 @@ pub(super) fn problems(snapshot: &Snapshot) -> Vec<Problem> {
         found.unique(&mut first, workload.name.as_str().to_owned(), format!("{path}.name"));
         found.known(format!("{path}.node"), &workload.node, &nodes);
         found.workload(&path, workload);
+        let mut clients = BTreeMap::new();
+        for (index, some) in workload.clients.iter().enumerate() {
+            let path = format!("{path}.clients[{index}]");
+            found.unique(&mut clients, some.node.as_str().to_owned(), format!("{path}.node"));
+            found.known(format!("{path}.node"), &some.node, &nodes);
+            found.above_zero(format!("{path}.share"), Some(some.share));
+        }
     }
 
     let workloads: BTreeSet<&str> = first.keys().map(String::as_str).collect();
@@ -153,6 +160,7 @@ impl Found {
 
     fn workload(&mut self, path: &str, workload: &Workload) {
         self.at_least_zero(format!("{path}.cpus"), Some(workload.cpus));
+        self.at_least_zero(format!("{path}.cpus_usual"), workload.cpus_usual);
         self.at_least_zero(format!("{path}.last_took_s"), workload.last_took_s);
         self.above_zero(format!("{path}.limits.cpus"), workload.limits.cpus);
         self.above_zero(format!("{path}.created_with.cpus"), workload.created_with.cpus);

@@ -39,7 +39,9 @@ pub(super) fn run<'a>(
             .workloads
             .iter()
             .filter(|workload| projection.find(workload.node.as_str()) == Some(source))
-            .filter(|workload| share(workload) <= above && context.against_leaving(workload, source).is_empty())
+            .filter(|workload| workload.group.is_none() && share(workload) <= above)
+            .filter(|workload| context.against_leaving(workload, source).is_empty())
+            .filter(|workload| context.against_moving_again(workload).is_none())
             .collect();
         workloads.sort_by(|a, b| {
             (a.priority.cmp(&b.priority)).then(share(b).total_cmp(&share(a))).then_with(|| a.name.cmp(&b.name))
@@ -56,7 +58,7 @@ pub(super) fn run<'a>(
             continue;
         };
         let choice = Choice { context: &context, workload, source, trigger: Trigger::Balance };
-        let (assessed, chosen) = choice.assess_some(&[Metric::Cpu], &ranking, Some(to));
+        let (assessed, chosen) = choice.assess_some(&[Metric::Cpu], &ranking, Some(to), plan.actions.len());
         let busy = projection.load(source).cpu.unwrap_or(0.0);
         let why = format!(
             "{} is {} busy, the cluster {} on average (limit {:.0} points above that).",
@@ -71,15 +73,20 @@ pub(super) fn run<'a>(
     }
 }
 
-/// How much busier a node is than the cluster on average, in fractions of its capacity.
-pub(super) fn above_mean(projection: &Projection<'_>, at: usize) -> Option<f64> {
+/// How busy the cluster is on average, as a fraction of its capacity; not a number if nobody knows.
+pub(super) fn mean(projection: &Projection<'_>) -> f64 {
     let (mut used, mut capacity) = (0.0, 0.0);
     for other in (0..projection.len()).filter(|other| counts(projection, *other)) {
         let node = projection.node(other);
         used += projection.load(other).cpu.unwrap_or(0.0) * node.cpus * node.cpu_score;
         capacity += node.cpus * node.cpu_score;
     }
-    Some(projection.load(at).cpu? - used / capacity).filter(|above| above.is_finite())
+    used / capacity
+}
+
+/// How much busier a node is than the cluster on average, in fractions of its capacity.
+pub(super) fn above_mean(projection: &Projection<'_>, at: usize) -> Option<f64> {
+    Some(projection.load(at).cpu? - mean(projection)).filter(|above| above.is_finite())
 }
 
 /// Whether a node is one that work can be spread over.

@@ -12,6 +12,10 @@ use crate::strategy::Strategy;
 
 /// The most nodes that one decision speaks of: nobody reads more.
 const EXPLAINED: usize = 64;
+/// And of a decision of a plan that has many.
+const BRIEFLY: usize = 12;
+/// So many decisions of a plan are explained at length.
+const AT_LENGTH: usize = 32;
 
 /// A node, judged.
 pub(crate) struct Assessed {
@@ -42,15 +46,17 @@ impl<'a> Choice<'_, '_, 'a> {
         pressing: &[Metric],
         ranking: &Ranking,
         chosen: Option<usize>,
+        planned: usize,
     ) -> (Vec<Assessed>, Option<usize>) {
+        let most = if planned < AT_LENGTH { EXPLAINED } else { BRIEFLY };
         let projection = self.context.projection;
         let mut nodes: Vec<usize> = (0..projection.len()).collect();
-        if nodes.len() > EXPLAINED + 1 {
-            let linked = projection.neighbours(self.source).iter().copied().take(EXPLAINED / 2);
-            let some = chosen.into_iter().chain(linked).chain(ranking.nodes().take(EXPLAINED)).chain(nodes);
-            nodes = Vec::with_capacity(EXPLAINED);
+        if nodes.len() > most + 1 {
+            let linked = projection.neighbours(self.source).iter().copied().take(most / 2);
+            let some = chosen.into_iter().chain(linked).chain(ranking.nodes().take(most)).chain(nodes);
+            nodes = Vec::with_capacity(most);
             for at in some.filter(|at| *at != self.source) {
-                if nodes.len() == EXPLAINED {
+                if nodes.len() == most {
                     break;
                 }
                 if !nodes.contains(&at) {
@@ -73,7 +79,9 @@ impl<'a> Choice<'_, '_, 'a> {
                 let reasons = self.context.against_destination(self.workload, self.source, node, pressing);
                 let after = projection.load_with(self.workload, self.source, node);
                 let feasible = match self.trigger {
-                    Trigger::Overload | Trigger::Drain | Trigger::Balance => reasons.is_empty(),
+                    Trigger::Overload | Trigger::Drain | Trigger::Balance | Trigger::Pack | Trigger::Follow => {
+                        reasons.is_empty()
+                    }
                     Trigger::Manual => !reasons.iter().any(|reason| reason.code.is_hard()),
                 };
                 Assessed {
@@ -114,12 +122,18 @@ impl<'a> Choice<'_, '_, 'a> {
         let Some(winner) = chosen.and_then(|index| candidates.get(index).cloned()) else { return candidates };
         let words = self.words();
         let mut better = candidates.iter().filter(|candidate| candidate.score > winner.score).peekable();
-        let why = if better.peek().is_none() {
+        let why = if self.trigger == Trigger::Pack {
+            "is the fullest that has room"
+        } else if self.trigger == Trigger::Follow {
+            "is the nearest to its clients"
+        } else if better.peek().is_none() {
             "has the highest score"
         } else if winner.reasons.is_empty() && better.all(|candidate| !candidate.reasons.is_empty()) {
             "is the best that nothing speaks against"
-        } else {
+        } else if self.trigger == Trigger::Manual {
             "was asked for"
+        } else {
+            "leaves the others room for what is planned too"
         };
         for candidate in &mut candidates {
             let first = match candidate.verdict {
@@ -167,8 +181,11 @@ impl<'a> Choice<'_, '_, 'a> {
             strategy: strategy.0,
             strategy_reason: strategy.1.to_owned(),
             trigger: self.trigger,
+            group: None,
             autonomy: match self.trigger {
-                Trigger::Overload | Trigger::Balance => policy.autonomy.for_workload(workload.migrate),
+                Trigger::Overload | Trigger::Balance | Trigger::Pack | Trigger::Follow => {
+                    policy.autonomy.for_workload(workload.migrate)
+                }
                 // A person has said what is to be done; a workload may still ask to be asked.
                 Trigger::Drain => Autonomy::Automatic.for_workload(workload.migrate),
                 Trigger::Manual => Autonomy::Automatic,

@@ -13,12 +13,17 @@ use crate::score::{bound, least_cost, total, unknown_way};
 /// Rounding moves a score by at most this.
 const ROUNDING: f64 = 0.0001;
 
+/// The fewest nodes of a promising order that are looked at anyway, as a divisor.
+const FEW: usize = 8;
+
 /// Open nodes, the most promising first.
 pub(crate) struct Ranking {
     nodes: Vec<(f64, usize)>,
     way: f64,
-    /// The most room for CPU and memory that any of them has, as fractions of its capacity.
-    room: (f64, f64),
+    /// The same nodes by their room, the roomiest first: what they can still give, in cores times their speed.
+    by_room: Vec<(f64, usize)>,
+    /// The most free memory that any of them has, as a fraction of its capacity.
+    memory: f64,
 }
 
 impl Ranking {
@@ -27,12 +32,16 @@ impl Ranking {
         let open = (0..projection.len()).filter(|at| context.is_open(*at));
         let mut nodes: Vec<(f64, usize)> = open.map(|at| (bound(projection, at, policy), at)).collect();
         nodes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let room = |limit: f64, used: Option<f64>| limit - used.unwrap_or(0.0);
-        let room = nodes.iter().map(|(_, at)| projection.load(*at)).fold((0.0f64, 0.0f64), |(cpu, memory), load| {
-            let (cpu_limit, memory_limit) = (1.0 - policy.headroom.cpu, 1.0 - policy.headroom.memory);
-            (cpu.max(room(cpu_limit, load.cpu)), memory.max(room(memory_limit, load.memory)))
-        });
-        Self { nodes, way: unknown_way(projection, policy), room }
+        let (cpu_limit, memory_limit) = (1.0 - policy.headroom.cpu, 1.0 - policy.headroom.memory);
+        let room = |at: usize| {
+            let node = projection.node(at);
+            (cpu_limit - projection.load(at).cpu.unwrap_or(0.0)) * node.cpus * node.cpu_score
+        };
+        let mut by_room: Vec<(f64, usize)> = nodes.iter().map(|(_, at)| (room(*at), *at)).collect();
+        by_room.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let free = nodes.iter().map(|(_, at)| memory_limit - projection.load(*at).memory.unwrap_or(0.0));
+        let memory = free.fold(0.0, f64::max);
+        Self { nodes, way: unknown_way(projection, policy), by_room, memory }
     }
 
     /// The open nodes, the most promising first.
@@ -51,7 +60,12 @@ impl Ranking {
         let Context { projection, policy, .. } = *context;
         let least = projection.least_share(workload, source);
         // A little more than the room, because sums are rounded.
-        if least.cpu > self.room.0 + 1e-9 || least.memory > self.room.1 + 1e-9 {
+        if least.memory > self.memory + 1e-9 {
+            return None;
+        }
+        let demand = workload.cpus * projection.node(source).cpu_score;
+        let roomy = self.by_room.partition_point(|(room, _)| *room + 1e-9 >= demand);
+        if roomy == 0 {
             return None;
         }
         let limits = (1.0 - policy.headroom.cpu, 1.0 - policy.headroom.memory);
@@ -71,6 +85,13 @@ impl Ranking {
         };
         for at in projection.neighbours(source) {
             best = consider(*at, best);
+        }
+        // Few have the room: then they are all there is to look at. A node's room only shrinks while a plan is made.
+        if roomy * FEW < self.nodes.len() {
+            for (_, at) in &self.by_room[..roomy] {
+                best = consider(*at, best);
+            }
+            return best.map(|(_, at)| at);
         }
         let most = self.way - least_cost(projection, least) + ROUNDING;
         for (bound, at) in &self.nodes {

@@ -1,5 +1,7 @@
 //! What makes a policy impossible.
 
+use std::collections::BTreeMap;
+
 use super::{Policy, Scope, Threshold};
 use crate::problem::Problem;
 use crate::score::FactorName;
@@ -19,6 +21,17 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     found.within("min_gain", policy.min_gain, 0.0, 1.0);
 
     found.above("balance.spread", policy.balance.spread, 1.0);
+    let (pack, follow, burst) = (&policy.pack, &policy.follow, &policy.burst);
+    found.above("pack.below", pack.below, 1.0);
+    found.above("pack.fill", pack.fill, 1.0);
+    found.order("pack.fill", pack.fill, "pack.below", pack.below);
+    found.whole("pack.keep", u64::from(pack.keep), 100_000);
+    found.within("follow.gain_ms", follow.gain_ms, 0.0, 60_000.0);
+    found.above("follow.ratio", follow.ratio, 1.0);
+    found.within("burst.factor", burst.factor, 1.0, 100.0);
+    found.within("burst.slight", burst.slight, 0.0, 1.0);
+    found.within("burst.wait_s", burst.wait_s, 0.0, 86_400.0);
+
     found.above("cost.horizon_s", policy.cost.horizon_s, 86_400.0);
     found.within("cost.transfer_weight", policy.cost.transfer_weight, 0.0, 1.0);
     found.above("cost.unknown_mbps", policy.cost.unknown_mbps, 1e6);
@@ -149,13 +162,14 @@ impl Found {
             let opposite = policy.constraints[..index].iter().find(|other| {
                 other.hard
                     && constraint.hard
-                    && other.workloads == constraint.workloads
+                    && (other.together.is_some() && within(&constraint.workloads, &other.workloads)
+                        || constraint.together.is_some() && within(&other.workloads, &constraint.workloads))
                     && ((other.together == Some(Scope::Node) && constraint.apart.is_some() && constraint.at_most == 1)
                         || (constraint.together == Some(Scope::Node) && other.apart.is_some() && other.at_most == 1))
             });
             if let Some(other) = opposite {
                 let reason =
-                    format!("it contradicts {:?}: one wants the same workloads together, the other apart", other.name);
+                    format!("it contradicts {:?}: one wants workloads together that the other wants apart", other.name);
                 self.add(&field("name"), reason, "remove one of the two, or set hard = false");
             }
         }
@@ -184,4 +198,9 @@ impl Found {
             self.add(&format!("{field}.done"), reason, &format!("lower it, or raise {field}.start"));
         }
     }
+}
+
+/// Whether everything that `narrow` selects, `wide` selects too.
+fn within(narrow: &BTreeMap<String, String>, wide: &BTreeMap<String, String>) -> bool {
+    super::constraint::has_all(narrow, wide)
 }
