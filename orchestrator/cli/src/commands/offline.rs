@@ -23,6 +23,10 @@ pub(super) fn snapshot(file: &Path) -> Result<Snapshot, Failure> {
     let snapshot: Snapshot =
         serde_json::from_str(&read(file)?).map_err(|error| refuse(format!("this is no snapshot: {error}")))?;
     match snapshot.check() {
+        // A running cluster may still be empty; a file that says so is a mistake.
+        Ok(()) if snapshot.nodes.is_empty() => {
+            Err(refuse("the snapshot is not valid:".to_owned()).hint("nodes: the cluster is empty; give at least one node"))
+        }
         Ok(()) => Ok(snapshot),
         Err(error) => {
             Err(error.problems.iter().fold(refuse("the snapshot is not valid:".to_owned()), |failure, problem| {
