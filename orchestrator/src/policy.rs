@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_change_is_named_as_the_policy_names_it() {
-        let policy = Policy::parse("[overload]\ncpu = { start = 0.9, done = 0.7 }\n", "").unwrap();
+        let policy = Policy::parse("[overload]\ncpu = { start = 0.9, done = 0.75 }\n", "").unwrap();
         let found = changes(&Policy::default(), &policy);
         assert_eq!(found.len(), 1);
         assert_eq!(

@@ -25,7 +25,8 @@ pub(super) fn snapshot(file: &Path) -> Result<Snapshot, Failure> {
     match snapshot.check() {
         // A running cluster may still be empty; a file that says so is a mistake.
         Ok(()) if snapshot.nodes.is_empty() => {
-            Err(refuse("the snapshot is not valid:".to_owned()).hint("nodes: the cluster is empty; give at least one node"))
+            Err(refuse("the snapshot is not valid:".to_owned())
+                .hint("nodes: the cluster is empty; give at least one node"))
         }
         Ok(()) => Ok(snapshot),
         Err(error) => {
