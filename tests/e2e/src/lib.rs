@@ -2,6 +2,7 @@
 //! looper of the source thesis, whose numbers show whether anything was lost or doubled.
 
 pub mod chaos;
+pub mod clients;
 pub mod cluster;
 pub mod demo;
 pub mod looper;
