@@ -16,6 +16,16 @@ const MEANINGS: &[(&str, &str)] = &[
     ("ENOSPC", "The images do not fit into the tmpfs that holds them; make it larger."),
     ("tty:", "A process in the container holds a terminal that belongs to somebody outside of it."),
     ("sockets: Can't get 1:", "This node's CRIU is too old for its kernel's sockets; install CRIU 4.2 or newer."),
+    (
+        "Can't get rlimit",
+        "A process in the container is not root's, and this node's root lacks CAP_SYS_RESOURCE to read its limits.",
+    ),
+    (
+        "fsnotify",
+        "A process in the container watches files (inotify) that CRIU cannot find again; put `force-irmap` and \
+         `irmap-scan-path FOLDER` into /etc/criu/runc.conf on this node.",
+    ),
+    ("docker-init", "The container has Docker's init process, which CRIU cannot restore; create it without --init."),
     ("io_uring", "A process in the container uses io_uring, which CRIU cannot dump."),
     ("Can't dump file", "A process in the container has a device or special file open that CRIU cannot dump."),
     ("netlink", "A process in the container has a netlink socket in use that CRIU cannot dump."),

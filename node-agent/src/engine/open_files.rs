@@ -53,10 +53,19 @@ pub(super) fn findings(init: i32, criu: Option<&Version>) -> Vec<Finding> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let new_kernel = Version::parse(&release).is_some_and(|kernel| kernel.at_least(NEW_KERNEL));
     let old_criu = criu.filter(|criu| new_kernel && !criu.at_least(NEW_CRIU));
+    let reads_limits = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_sys_resource(&status));
     let mut found = BTreeSet::new();
     for task in tasks::of_container(init) {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", task.pid)).unwrap_or_default();
         let who = format!("{} (process {} in the container)", name.trim(), task.inner_pid);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", task.pid)).unwrap_or_default();
+        if !reads_limits && !is_roots(&status) {
+            let message = format!(
+                "{who} is not root's, and CRIU may read such a process's limits only with CAP_SYS_RESOURCE, which root \
+                 lacks on this node; give the node that capability."
+            );
+            found.insert(("privileges", message));
+        }
         let folder = format!("/proc/{}/fd", task.pid);
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let Ok(link) = std::fs::read_link(entry.path()) else { continue };
@@ -76,6 +85,18 @@ pub(super) fn findings(init: i32, criu: Option<&Version>) -> Vec<Finding> {
         }
     }
     found.into_iter().map(|(check, message)| Finding::blocker(check, message)).collect()
+}
+
+/// `CAP_SYS_RESOURCE`, in a process's status.
+fn has_sys_resource(status: &str) -> bool {
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    held.and_then(|held| u64::from_str_radix(held.trim(), 16).ok()).is_some_and(|held| held & 1 << 24 != 0)
+}
+
+/// Real, effective and saved ids are all root's, as the kernel wants it without that capability.
+fn is_roots(status: &str) -> bool {
+    let ids = status.lines().filter_map(|line| line.strip_prefix("Uid:").or_else(|| line.strip_prefix("Gid:")));
+    ids.flat_map(|ids| ids.split_whitespace().take(3)).all(|id| id == "0")
 }
 
 /// The rest of a sentence, if the socket cannot be dumped.
@@ -115,4 +136,16 @@ fn device(path: &Path) -> Option<()> {
     let number = (major(metadata.rdev()), minor(metadata.rdev()));
     // 136 is the first of the terminals: those of the container's own.
     (!(kind.is_char_device() && (DEVICES.contains(&number) || number.0 == 136))).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_others_take_a_capability() {
+        assert!(has_sys_resource("CapEff:\t000001ffffffffff\n") && !has_sys_resource("CapEff:\t00000000feffffff\n"));
+        assert!(is_roots("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n"));
+        assert!(!is_roots("Uid:\t0\t0\t0\t0\nGid:\t0\t44\t0\t0\n"));
+    }
 }

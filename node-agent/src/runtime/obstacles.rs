@@ -62,6 +62,10 @@ fn configuration(inspect: &Value, found: &mut Vec<Finding>) {
         let message = "The container's standard input is held open; create it without --interactive.";
         found.push(Finding::blocker("stdin", message));
     }
+    if flag(inspect, "/HostConfig/Init") {
+        let message = "The container has Docker's init process, which CRIU cannot restore; create it without --init.";
+        found.push(Finding::blocker("init", message));
+    }
     if flag(inspect, "/HostConfig/Privileged") {
         found.push(Finding::blocker("privileged", "The container is privileged; create it without --privileged."));
     }

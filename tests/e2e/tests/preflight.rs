@@ -76,6 +76,7 @@ fn every_refusal_is_deserved_and_comes_before_anything_is_touched() {
         ("plain", &[], &[]),
         ("terminal", &["--tty"], &["tty"]),
         ("talker", &["--interactive"], &["stdin"]),
+        ("parent", &["--init"], &["init"]),
         ("mighty", &["--privileged"], &["privileged"]),
         ("hosted", &["--network", "host", "--pid", "host", "--ipc", "host", "--uts", "host"], &["host-namespaces"]),
         ("device", &["--device", "/dev/full:/dev/mine"], &["devices"]),
