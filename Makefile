@@ -75,6 +75,7 @@ chaos: deps build ## Random faults in N real migrations (N=50, SEED=a number to 
 test-full: test ## What does not fit into make test; its last result is committed in tests/results
 	mkdir -p tests/results
 	N=200 SEED=$(or $(SEED),1) OUT=tests/results/chaos.json $(TARGET)/release/fog-chaos
+	ROUNDS=10 $(CARGO) test --locked -p fog-e2e --test workloads -- --nocapture
 	cd web && FOG_BIN_DIR=$(abspath $(TARGET))/release FOG_SCALE_NODES=1000 npm run e2e -- --project scale --project soak
 
 bench-decisions: deps-build ## How fast and how well the planner decides; the tables of tests/bench-decisions
