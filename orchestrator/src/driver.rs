@@ -25,7 +25,7 @@ use crate::store::{NewMigration, StoredMigration};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// So often a commit whose transaction fails is tried before it is given up and rolled back.
+/// So often a commit whose transaction fails is tried before it is given up and rolled back, if the row can be read.
 const COMMIT_TRIES: u32 = 5;
 
 /// What reaches a running migration.
@@ -268,9 +268,10 @@ impl Driver {
             return;
         }
         self.enter(state);
-        self.save().await;
-        self.after_change();
-        self.act(commands).await;
+        if self.save().await {
+            self.after_change();
+            self.act(commands).await;
+        }
     }
 
     fn enter(&mut self, state: fog_core::migration::Migration) {
@@ -295,19 +296,19 @@ impl Driver {
         self.migration.state = state;
     }
 
-    /// Nothing is done before it is stored, so this waits until the store takes it.
-    async fn save(&self) {
+    /// Nothing is done before it is stored, so this waits until the store takes it. `false`: the service ends before.
+    async fn save(&self) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.app.store.save_migration(&self.migration, clock::now()).await {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(error) => {
                     tracing::error!(migration = %self.migration.record.id, "cannot store the migration, it waits: {error}")
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                () = self.app.shutdown.cancelled() => return,
+                () = self.app.shutdown.cancelled() => return false,
             }
         }
     }
@@ -352,7 +353,9 @@ impl Driver {
     /// Returns what to do next: the transaction stores the state behind the commit together with the ownership.
     async fn commit(&mut self) -> Vec<Command> {
         let before = self.migration.clone();
-        for attempt in 1..=COMMIT_TRIES {
+        let mut attempt: u32 = 0;
+        loop {
+            attempt += 1;
             let (state, commands) = before.state.clone().step(Event::Committed);
             self.enter(state);
             let now = clock::now();
@@ -368,29 +371,31 @@ impl Driver {
                     return self.refuse_commit(message).await;
                 }
                 Err(error) => {
-                    tracing::error!(migration = %before.record.id, attempt, "the commit failed: {error}");
-                    // The transaction may have taken place although its reply was lost: the row knows.
-                    let stored = self.app.store.migration(before.record.id).await;
-                    if let Ok(Some(stored)) = stored
-                        && stored.state.phase.is_committed()
-                    {
-                        self.app.fleet().committed(&stored.record, stored.epoch + 1, now);
-                        self.migration = stored;
-                        self.after_change();
-                        return self.migration.state.resume();
-                    }
                     self.migration = before.clone();
+                    tracing::error!(migration = %before.record.id, attempt, "the commit failed: {error}");
+                    // It may have taken place although its reply was lost, and a rollback would then let the container
+                    // run twice. So it is only given up when the row says that it did not.
+                    let stored = self.app.store.migration(before.record.id).await;
+                    let pending = matches!(&stored, Ok(Some(stored)) if !stored.state.phase.is_committed());
+                    if attempt >= COMMIT_TRIES && pending {
+                        let message = format!("The database did not take the commit in {attempt} tries: {error}.");
+                        return self.refuse_commit(message).await;
+                    }
                 }
             }
-            tokio::time::sleep(FIRST_PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep(FIRST_PAUSE) => {}
+                () = self.app.shutdown.cancelled() => return Vec::new(),
+            }
         }
-        self.refuse_commit(format!("The database did not take the commit in {COMMIT_TRIES} tries.")).await
     }
 
     async fn refuse_commit(&mut self, message: String) -> Vec<Command> {
         let (state, commands) = self.migration.state.clone().step(Event::CommitRefused { message });
         self.enter(state);
-        self.save().await;
+        if !self.save().await {
+            return Vec::new();
+        }
         self.after_change();
         commands
     }

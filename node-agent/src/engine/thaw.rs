@@ -25,13 +25,13 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
             "The dump does not end; thawing under it would damage the tasks.",
         ));
     }
-    let touched = record.filter(|record| record.has_begun(Step::Ship));
-    let name = match &touched {
+    let shipped = record.filter(|record| record.has_begun(Step::Ship));
+    let name = match &shipped {
         Some(record) => record.container.as_deref().unwrap_or(&command.workload).to_owned(),
         None => command.workload.clone(),
     };
-    if let Some(record) = &touched {
-        undo(inner, &name, record).await?;
+    if let Some(record) = shipped.filter(is_to_be_undone) {
+        undo(inner, &name, &record).await?;
         Folder::of(inner, command.migration).remove().await?;
     }
     let inspect = inner.docker.inspect(&name).await.map_err(Cause::docker("inspect the container"))?;
@@ -53,6 +53,11 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
         Some(_) => Err(Cause::gone(format!("{} was stopped by somebody else meanwhile.", command.workload))),
         None => Err(Cause::gone(format!("{} was removed by somebody else meanwhile.", command.workload))),
     }
+}
+
+/// Not again: a repetition that comes late may find the container frozen by the workload's next migration.
+fn is_to_be_undone(record: &Record) -> bool {
+    !record.closed
 }
 
 /// Unpauses what this migration paused and gives the restart policy back. A container that is gone is told later.
@@ -80,4 +85,20 @@ async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `tests/model` shows what happens otherwise (`ThawsWhatIsClosed`): the container runs twice.
+    #[test]
+    fn a_late_repetition_thaws_nothing() {
+        let mut record = Record::new(uuid::Uuid::now_v7(), "web", Role::Source);
+        record.begun.push((Step::Ship, 1));
+        record.froze = true;
+        assert!(is_to_be_undone(&record));
+        record.closed = true;
+        assert!(!is_to_be_undone(&record));
+    }
 }

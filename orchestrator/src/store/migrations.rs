@@ -130,6 +130,7 @@ impl Store {
 
     /// **The commit.** Moves ownership to the destination and keeps the state that this leads to, in one synced
     /// transaction. `false`: the workload's owner or epoch is not what this migration began with, nothing was written.
+    /// Committing again what was committed already, because the reply was lost, is `true` and writes nothing.
     pub async fn commit_migration(&self, after: &StoredMigration, now: Timestamp) -> Result<bool, StoreError> {
         let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
         let moved = sqlx::query(
@@ -144,7 +145,12 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         if moved.rows_affected() != 1 {
-            return Ok(false);
+            let state: Option<String> = sqlx::query_scalar("SELECT state FROM migrations WHERE id = ?")
+                .bind(after.record.id.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+            let state: Option<State> = state.map(|text| parse("migrations.state", &text)).transpose()?;
+            return Ok(state.is_some_and(|state| state.phase.is_committed()));
         }
         let seq = write(&mut transaction, after, now).await?;
         transaction.commit().await?;
