@@ -114,7 +114,7 @@ impl Store {
         super::decisions::write_decision(&mut transaction, &new.decision, now).await?;
         let begun = Event::Migration { migration: new.record.clone() };
         let seq = events::note(&mut transaction, &begun, now).await?;
-        transaction.commit().await?;
+        super::durably(transaction).await?;
         self.tell(seq);
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Store {
     pub async fn save_migration(&self, migration: &StoredMigration, now: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
         let seq = write(&mut transaction, migration, now).await?;
-        transaction.commit().await?;
+        super::durably(transaction).await?;
         self.tell(seq);
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Store {
             return Ok(state.is_some_and(|state| state.phase.is_committed()));
         }
         let seq = write(&mut transaction, after, now).await?;
-        transaction.commit().await?;
+        super::durably(transaction).await?;
         self.tell(seq);
         Ok(true)
     }

@@ -6,6 +6,8 @@
 
 mod decisions;
 mod events;
+#[cfg(debug_assertions)]
+mod fail_point;
 mod migrations;
 mod ownership;
 mod page;
@@ -120,6 +122,16 @@ impl Store {
         self.telemetry.close().await;
         self.ledger.close().await;
     }
+}
+
+/// Commits a transaction of the ledger.
+async fn durably(transaction: sqlx::SqliteTransaction<'_>) -> Result<(), sqlx::Error> {
+    #[cfg(debug_assertions)]
+    fail_point::before();
+    transaction.commit().await?;
+    #[cfg(debug_assertions)]
+    fail_point::after();
+    Ok(())
 }
 
 fn time(ms: i64) -> Timestamp {

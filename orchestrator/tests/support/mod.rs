@@ -59,16 +59,20 @@ async fn answer(request: reqwest::RequestBuilder) -> Answer {
 }
 
 fn spawn(dir: &Path, port: u16) -> Child {
+    command(dir, port).spawn().unwrap()
+}
+
+fn command(dir: &Path, port: u16) -> Command {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_fog-orchestrator"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fog-orchestrator"));
+    command
         .arg("--config")
         .arg(dir.join("orchestrator.toml"))
         .args(["--listen", &format!("127.0.0.1:{port}")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stderr(log);
+    command
 }
 
 impl Orchestrator {
@@ -89,7 +93,8 @@ impl Orchestrator {
         let dir = tempfile::tempdir().unwrap();
         let (data, policy_file) = (dir.path().join("data"), dir.path().join("policy.toml"));
         std::fs::write(&policy_file, policy).unwrap();
-        let config = format!("data_dir = {data:?}\npolicy = {policy_file:?}\nstall_timeout_s = 3\n{lines}");
+        let patience = if lines.contains("stall_timeout_s") { "" } else { "stall_timeout_s = 3\n" };
+        let config = format!("data_dir = {data:?}\npolicy = {policy_file:?}\n{patience}{lines}");
         std::fs::write(dir.path().join("orchestrator.toml"), config).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = spawn(dir.path(), port);
@@ -128,6 +133,70 @@ impl Orchestrator {
     pub async fn restart(&mut self) {
         self.process = spawn(self.dir.path(), self.port);
         self.ready().await;
+    }
+
+    /// Starts it again so that it dies at a write of its ledger, see `store/fail_point.rs`.
+    pub async fn restart_to_die(&mut self, at: &str) {
+        self.process = command(self.dir.path(), self.port).env("FOG_DIE_AT", at).spawn().unwrap();
+        self.ready().await;
+    }
+
+    /// Waits until it has died.
+    pub async fn died(&mut self) {
+        let begin = Instant::now();
+        while !self.is_dead() {
+            assert!(begin.elapsed() < DEADLINE, "it does not die\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn database_says(&self, question: &'static str) -> Vec<sqlx::sqlite::SqliteRow> {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.database());
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let rows = sqlx::query(question).fetch_all(&pool).await.unwrap();
+        pool.close().await;
+        rows
+    }
+
+    /// What SQLite finds wrong with the file.
+    pub async fn integrity(&self) -> String {
+        sqlx::Row::get(&self.database_says("PRAGMA integrity_check").await[0], 0)
+    }
+
+    /// Who owns the only workload, with the epoch.
+    pub async fn owner(&self, workload: &str) -> (String, i64) {
+        let rows = self.database_says("SELECT workload, owner, epoch FROM ownership").await;
+        let row = rows.iter().find(|row| sqlx::Row::get::<String, _>(*row, 0) == workload).unwrap();
+        (sqlx::Row::get(row, 1), sqlx::Row::get(row, 2))
+    }
+
+    /// Asks for a migration; `None`: it was not acknowledged.
+    pub async fn try_migrate(&self, workload: &str, to: &str) -> Option<String> {
+        let body = serde_json::json!({"workload": workload, "destination": to});
+        let request = self.http.post(format!("{}/v1/migrations", self.url)).bearer_auth(&self.token).json(&body);
+        let response = request.send().await.ok()?;
+        if response.status() != 202 {
+            return None;
+        }
+        let body: serde_json::Value = response.json().await.ok()?;
+        Some(body["id"].as_str()?.to_owned())
+    }
+
+    /// The newest migration's id.
+    pub async fn newest_migration(&self) -> Option<String> {
+        let list = self.get("/v1/migrations").await;
+        Some(list["items"].as_array()?.first()?["id"].as_str()?.to_owned())
+    }
+
+    /// Whether nothing is left to do for a migration, on either end.
+    pub async fn finished(&self, id: &str) -> bool {
+        let rows = self.database_says("SELECT id, finished FROM migrations").await;
+        rows.iter().any(|row| sqlx::Row::get::<String, _>(row, 0) == id && sqlx::Row::get::<i64, _>(row, 1) == 1)
+    }
+
+    /// Whether it has died by itself.
+    pub fn is_dead(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
     }
 
     pub fn pid(&self) -> u32 {
@@ -228,11 +297,13 @@ impl Orchestrator {
 
     /// Waits until a migration is over.
     pub async fn over(&self, id: &str) -> Migration {
-        let over = || async {
-            let response = self.http.get(format!("{}/v1/migrations/{id}", self.url)).send().await.ok()?;
-            let migration: Migration = response.json().await.ok()?;
-            migration.phase.is_over().then_some(migration)
-        };
-        self.until(&format!("migration {id} is over"), over).await
+        self.until(&format!("migration {id} is over"), || self.try_over(id)).await
+    }
+
+    /// A migration that is over; `None`: it is not, or nobody answers.
+    pub async fn try_over(&self, id: &str) -> Option<Migration> {
+        let response = self.http.get(format!("{}/v1/migrations/{id}", self.url)).send().await.ok()?;
+        let migration: Migration = response.json().await.ok()?;
+        migration.phase.is_over().then_some(migration)
     }
 }

@@ -3,4 +3,5 @@
 //! `make demo-sim`; never instead of the real path, which `tests/e2e` covers.
 
 pub mod node;
+pub mod trouble;
 pub mod world;

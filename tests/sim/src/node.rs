@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fog_api::agent::{
-    Answer, CHANNEL_PATH, Command, CommandKey, Examined, FailureKind, FromAgent, Heartbeat, Hello, LinkSample,
-    NodeFacts, Outcome, PROTOCOL, Pressure, Resized, Sample, Specification, ToAgent, WorkloadSample,
+    Answer, CHANNEL_PATH, Command, CommandKey, Examined, Failure, FailureKind, FromAgent, Heartbeat, Hello, LinkSample,
+    NodeFacts, Outcome, PROTOCOL, Pressure, Resized, Sample, Specification, Step, ToAgent, WorkloadSample,
 };
 use fog_api::workload::WorkloadState;
 use futures_util::{SinkExt, StreamExt};
@@ -16,7 +16,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use uuid::Uuid;
 
+use crate::trouble::Trouble;
 use crate::world::{State, World};
+
+/// To be sent; `None`: the agent dies, and its connection with it.
+type Answers = mpsc::UnboundedSender<Option<FromAgent>>;
 
 /// What a simulated node measures.
 #[derive(Debug, Clone)]
@@ -81,7 +85,10 @@ impl SimNode {
                     *seq += 1;
                     out.send(text(&FromAgent::Heartbeat(Heartbeat { samples: vec![self.sample(*seq)] }))).await?;
                 }
-                Some(answer) = answered.recv() => out.send(text(&answer)).await?,
+                Some(said) = answered.recv() => match said {
+                    Some(answer) => out.send(text(&answer)).await?,
+                    None => anyhow::bail!("the agent died"),
+                },
                 message = incoming.next() => match message {
                     Some(Ok(Message::Text(message))) => self.heard(&message, &answers)?,
                     Some(Ok(_)) => {}
@@ -92,19 +99,21 @@ impl SimNode {
         }
     }
 
-    fn heard(self: &Arc<Self>, message: &str, answers: &mpsc::UnboundedSender<FromAgent>) -> anyhow::Result<()> {
+    fn heard(self: &Arc<Self>, message: &str, answers: &Answers) -> anyhow::Result<()> {
         match serde_json::from_str(message)? {
             ToAgent::Command(command) => {
                 let (node, answers) = (Arc::clone(self), answers.clone());
+                let trouble = self.world.trouble(&self.name, command.order.step());
                 tokio::spawn(async move {
-                    let outcome = node.answer(&command).await;
-                    let _ = answers.send(FromAgent::Answer(Answer { key: command.key(), outcome }));
+                    for said in node.under(trouble, &command).await {
+                        let _ = answers.send(said);
+                    }
                 });
                 Ok(())
             }
             ToAgent::Resize(asked) => {
                 let error = asked.cpus.and_then(|limit| self.world.resize(&asked.workload, limit));
-                let _ = answers.send(FromAgent::Resized(Resized { id: asked.id, error }));
+                let _ = answers.send(Some(FromAgent::Resized(Resized { id: asked.id, error })));
                 Ok(())
             }
             ToAgent::Examine(asked) => {
@@ -114,12 +123,47 @@ impl SimNode {
                     image: String::new(),
                     inspect: serde_json::Value::Null,
                 });
-                let _ =
-                    answers.send(FromAgent::Examined(Examined { id: asked.id, specification, ..Examined::default() }));
+                let _ = answers.send(Some(FromAgent::Examined(Examined {
+                    id: asked.id,
+                    specification,
+                    ..Examined::default()
+                })));
                 Ok(())
             }
             ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
             _ => Ok(()),
+        }
+    }
+
+    /// What is said about a command; `None`: the agent dies.
+    async fn under(&self, trouble: Option<Trouble>, command: &Command) -> Vec<Option<FromAgent>> {
+        let key = command.key();
+        match &trouble {
+            Some(Trouble::DiesBefore) => return vec![None],
+            Some(Trouble::DiesInside) => {
+                // What had begun is there, and a forward step is not begun again.
+                let _ = self.world.carry_out(&self.name, command).await;
+                if matches!(key.step, Step::Reserve | Step::Ship | Step::Restore) {
+                    let message = "The agent was restarted in the middle of this step.".to_owned();
+                    let failure = Failure { kind: FailureKind::Interrupted, message, log: Vec::new() };
+                    self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Outcome::Failed(failure));
+                }
+                return vec![None];
+            }
+            Some(Trouble::Sleeps(time)) => tokio::time::sleep(*time).await,
+            Some(Trouble::Before(deed)) => deed(),
+            _ => {}
+        }
+        let outcome = self.answer(command).await;
+        let answer = Some(FromAgent::Answer(Answer { key, outcome }));
+        match trouble {
+            Some(Trouble::DiesAfter) => vec![None],
+            Some(Trouble::AnswersTwice) => vec![answer.clone(), answer],
+            Some(Trouble::After(deed)) => {
+                deed();
+                vec![answer]
+            }
+            _ => vec![answer],
         }
     }
 

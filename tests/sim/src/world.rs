@@ -7,6 +7,8 @@ use fog_api::agent::{Command, Failure, FailureKind, Order, Outcome, Report, Spec
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::trouble::{Trouble, Troubles};
+
 /// What a simulated container does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -41,6 +43,7 @@ struct Inner {
     cpus: BTreeMap<String, Cpus>,
     violations: Vec<String>,
     fault: Option<Fault>,
+    troubles: Option<Troubles>,
 }
 
 /// All containers of all simulated nodes.
@@ -88,6 +91,16 @@ impl World {
         self.inner().fault = Some(fault);
     }
 
+    /// From now on `troubles` decides what agents do other than carry a step out and answer.
+    pub fn set_troubles(&self, troubles: Troubles) {
+        self.inner().troubles = Some(troubles);
+    }
+
+    /// The trouble with an order that arrives.
+    pub fn trouble(&self, node: &str, step: Step) -> Option<Trouble> {
+        self.inner().troubles.as_ref().and_then(|troubles| troubles(node, step))
+    }
+
     /// What a node's Docker would list.
     pub fn containers(&self, node: &str) -> Vec<(String, State)> {
         let inner = self.inner();
@@ -126,10 +139,15 @@ impl World {
             let mut inner = self.inner();
             inner.orders.push((node.into(), step, command.epoch));
             if let Some(failure) = inner.fault.as_ref().and_then(|fault| fault(node, step)) {
+                if failure.kind == FailureKind::Gone {
+                    inner.containers.remove(&(node.to_owned(), command.workload.clone())); // somebody removed it
+                }
                 if step == Step::Ship {
-                    inner.containers.insert((node.into(), command.workload.clone()), State::Frozen);
                     inner.broken.insert(command.migration);
                     self.moved.notify_waiters();
+                }
+                if step == Step::Ship && failure.kind != FailureKind::Gone {
+                    inner.containers.insert((node.into(), command.workload.clone()), State::Frozen);
                 }
                 return Outcome::Failed(failure);
             }
@@ -186,6 +204,9 @@ impl Inner {
                 }
                 _ => return failed(FailureKind::Refused, "the container does not run"),
             },
+            Order::Reserve { .. } if self.broken.contains(&command.migration) => {
+                return failed(FailureKind::Cancelled, "abandoned");
+            }
             Order::Reserve { .. } => match state {
                 None | Some(State::Reserved) => {
                     self.containers.insert(here, State::Reserved);
