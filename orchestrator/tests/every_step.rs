@@ -20,7 +20,7 @@ use support::Orchestrator;
 use tokio::task::JoinSet;
 
 /// So many clusters at once: they mostly wait.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 2;
 /// Longer than the orchestrator's patience in these tests.
 const ASLEEP: Duration = Duration::from_secs(14);
 /// Long enough that nothing stalls because the machine is busy.
