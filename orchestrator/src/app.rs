@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
 use crate::preflight::Examinations;
 use crate::proposals::Proposals;
+use crate::pulse::Pulse;
 use crate::resize::Resizes;
 use crate::store::Store;
 use crate::token::Tokens;
@@ -45,6 +46,8 @@ pub struct Service {
     pub examinations: Examinations,
     /// Limits that are being changed.
     pub resizes: Resizes,
+    /// How late the service is with its own work.
+    pub pulse: Pulse,
     /// The administrator's token, and the agents'.
     pub token: String,
     /// Who is told of events elsewhere.

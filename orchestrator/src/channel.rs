@@ -13,10 +13,13 @@ use tokio::time::timeout;
 use crate::agents::Seat;
 use crate::app::{App, Service};
 use crate::driver::Input;
-use crate::ingest;
+use crate::store::Class;
+use crate::{clock, ingest, peers};
 
 /// The largest message an agent may send.
 const LARGEST_MESSAGE: usize = 16 << 20;
+/// Each connection keeps one: ten thousand of the usual 128 KiB would be a gigabyte.
+const READ_BUFFER: usize = 4 << 10;
 /// A connection on which nothing arrives for this long is dead: agents send samples every few seconds.
 const SILENCE: Duration = Duration::from_secs(30);
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -24,6 +27,7 @@ const SEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// `GET /v1/agents/channel`
 pub async fn upgrade(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER);
     upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE).on_upgrade(move |socket| async move {
         let shutdown = app.shutdown.clone();
         tokio::select! {
@@ -95,12 +99,14 @@ async fn welcome(app: &Service, socket: &mut WebSocket, node: &str) -> bool {
 }
 
 fn peers_of(app: &Service, node: &str) -> Vec<Peer> {
-    let fleet = app.fleet();
-    let others = fleet.nodes.values().filter(|view| view.stored.name != node);
-    others.map(|view| view.peer()).collect()
+    peers::of(&app.fleet(), node, clock::now())
 }
 
+/// In a small cluster everybody hears at once of a newcomer; in a large one those who measure it hear in their turn.
 fn tell_peers(app: &Service) {
+    if !peers::is_small(&app.fleet()) {
+        return;
+    }
     for node in app.agents.connected() {
         app.agents.send(&node, ToAgent::Peers { peers: peers_of(app, &node) });
     }
@@ -142,15 +148,17 @@ async fn converse(app: &App, socket: &mut WebSocket, seat: &mut Seat, hello: &He
 async fn heard(app: &App, socket: &mut WebSocket, hello: &Hello, message: FromAgent) -> bool {
     match message {
         FromAgent::Hello(_) => true,
-        FromAgent::Heartbeat(heartbeat) => match ingest::heartbeat(app, &hello.node, hello.boot, heartbeat).await {
-            Ok(Some(up_to)) => send(socket, &ToAgent::Received { up_to }).await,
-            Ok(None) => true,
-            Err(error) => {
-                // Not acknowledged: the agent keeps them and sends them again.
-                tracing::error!(node = hello.node, "cannot store samples: {error}");
-                false
+        FromAgent::Heartbeat(heartbeat) => {
+            match ingest::samples(app, Class::Heartbeat, &hello.node, heartbeat.samples).await {
+                Ok(Some(up_to)) => send(socket, &ToAgent::Received { up_to }).await,
+                Ok(None) => true,
+                Err(error) => {
+                    // Not acknowledged: the agent keeps them and sends them again.
+                    tracing::error!(node = hello.node, "cannot store samples: {error}");
+                    false
+                }
             }
-        },
+        }
         FromAgent::Progress(progress) => {
             app.drivers.give(progress.migration, Input::Progress(progress));
             true

@@ -16,8 +16,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Policy file; without one the default policy is in force.
     pub policy: Option<PathBuf>,
-    /// How long samples are kept, in hours.
+    /// How long samples are kept as they came, in hours.
     pub keep_samples_h: u32,
+    /// How long their means by the minute are kept, in days.
+    pub keep_minutes_d: u32,
+    /// How long their means by the hour are kept, in days.
+    pub keep_hours_d: u32,
     /// How long events can be resumed from, and migrations' log lines and dead letters are kept, in hours.
     pub keep_events_h: u32,
     /// How long the audit is kept, in days.
@@ -38,7 +42,9 @@ impl Default for Config {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 7700))],
             data_dir: PathBuf::from("/var/lib/fogshift/orchestrator"),
             policy: None,
-            keep_samples_h: 24,
+            keep_samples_h: 6,
+            keep_minutes_d: 3,
+            keep_hours_d: 90,
             keep_events_h: 168,
             keep_audit_days: 365,
             webhook_attempts: 8,
@@ -57,11 +63,22 @@ impl Config {
             toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", file.display()))?;
         anyhow::ensure!(!config.listen.is_empty(), "{}: listen: at least one address is needed", file.display());
         anyhow::ensure!(config.stall_timeout_s > 0, "{}: stall_timeout_s: must be above 0", file.display());
+        // A sample that comes later than these allow would be lost: agents keep theirs for an hour.
+        anyhow::ensure!(config.keep_samples_h >= 2, "{}: keep_samples_h: must be at least 2", file.display());
+        anyhow::ensure!(
+            i64::from(config.keep_minutes_d) * 24 >= i64::from(config.keep_samples_h).max(24),
+            "{}: keep_minutes_d: must be at least 1 and no shorter than keep_samples_h",
+            file.display()
+        );
+        anyhow::ensure!(
+            config.keep_hours_d >= config.keep_minutes_d && config.keep_hours_d <= 3660,
+            "{}: keep_hours_d: must be at least keep_minutes_d and at most 3660",
+            file.display()
+        );
         anyhow::ensure!(config.keep_events_h > 0, "{}: keep_events_h: must be above 0", file.display());
         anyhow::ensure!(config.webhook_attempts > 0, "{}: webhook_attempts: must be above 0", file.display());
         anyhow::ensure!(config.webhook_pause_ms > 0, "{}: webhook_pause_ms: must be above 0", file.display());
         anyhow::ensure!(config.keep_audit_days > 0, "{}: keep_audit_days: must be above 0", file.display());
-        anyhow::ensure!(config.keep_samples_h > 0, "{}: keep_samples_h: must be above 0", file.display());
         Ok(config)
     }
 }

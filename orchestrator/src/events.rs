@@ -23,6 +23,11 @@ impl Events {
         let _ = self.0.send(event);
     }
 
+    /// Whether anybody listens.
+    pub fn heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
     /// Everything from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()

@@ -4,10 +4,12 @@
 //! anybody else is the frozen or held copy of a migration, or a second container of the same name, and moves nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
 
-use fog_api::agent::{Peer, Sample, WorkloadSample};
+use fog_api::agent::{LinkSample, Peer, Sample, WorkloadSample};
 use fog_api::migration::{Migration, Phase};
 use fog_api::workload::WorkloadState;
+use fog_core::coordinate::Coordinate;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -26,9 +28,32 @@ pub struct NodeView {
     pub latest: Option<Sample>,
     /// CPU of the newest samples, oldest first.
     pub cpu_window: VecDeque<f64>,
+    /// The workloads that it owns.
+    pub owned: BTreeSet<String>,
+    /// When listeners were last told of it.
+    pub told_at: Option<Timestamp>,
+    /// Where it is in the network.
+    pub coordinate: Coordinate,
+    /// Nodes that something is about to be moved to from here, to be measured first, since when.
+    pub wanted: BTreeMap<String, Timestamp>,
+    /// The peers that its agent was last told of.
+    told_peers: Vec<Peer>,
 }
 
 impl NodeView {
+    fn new(stored: StoredNode) -> Self {
+        Self {
+            stored,
+            latest: None,
+            cpu_window: VecDeque::new(),
+            owned: BTreeSet::new(),
+            told_at: None,
+            coordinate: Coordinate::default(),
+            wanted: BTreeMap::new(),
+            told_peers: Vec::new(),
+        }
+    }
+
     /// The node as agents need to know it.
     pub fn peer(&self) -> Peer {
         Peer {
@@ -107,12 +132,22 @@ pub struct History {
 }
 
 /// A change of ownership that a report brought about, to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Change {
     /// The node shows a container that nobody owns.
-    Claimed(Ownership),
+    Claimed(Ownership, Box<WorkloadSample>),
     /// The owner no longer has it.
-    Released(Ownership),
+    Released(Ownership, Option<Box<WorkloadView>>),
+}
+
+impl Change {
+    /// The row as it is to be stored.
+    pub fn row(&self) -> Ownership {
+        match self {
+            Self::Claimed(row, _) => row.clone(),
+            Self::Released(row, _) => Ownership { owner: None, ..row.clone() },
+        }
+    }
 }
 
 /// The whole picture.
@@ -132,6 +167,8 @@ pub struct Fleet {
     pub limits: BTreeMap<String, GivenLimits>,
     /// When a person last dismissed what was proposed for a workload.
     pub dismissed: BTreeMap<String, Timestamp>,
+    /// The nodes' names, sorted.
+    pub names: Vec<String>,
     namesakes: BTreeSet<(String, String)>,
 }
 
@@ -139,17 +176,33 @@ impl Fleet {
     /// The picture after a start: what the store knows, without any report yet.
     pub fn new(nodes: Vec<StoredNode>, ownership: Vec<Ownership>, ended: &[Migration]) -> Self {
         let mut fleet = Self {
-            nodes: nodes
-                .into_iter()
-                .map(|stored| (stored.name.clone(), NodeView { stored, latest: None, cpu_window: VecDeque::new() }))
-                .collect(),
+            nodes: nodes.into_iter().map(|stored| (stored.name.clone(), NodeView::new(stored))).collect(),
             ownership: ownership.into_iter().map(|row| (row.workload.clone(), row)).collect(),
             ..Self::default()
         };
+        fleet.names = fleet.nodes.keys().cloned().collect();
+        for row in fleet.ownership.values() {
+            if let Some(view) = row.owner.as_ref().and_then(|owner| fleet.nodes.get_mut(owner)) {
+                view.owned.insert(row.workload.clone());
+            }
+        }
         for migration in ended.iter().rev() {
             fleet.ended(migration);
         }
         fleet
+    }
+
+    /// After a start: whoever was there when the last heartbeat of all arrived gets the same time to come back that any
+    /// silence is given. It was the orchestrator that was away.
+    pub fn restarted(&mut self, now: Timestamp, offline: SignedDuration) {
+        let ended_at = self.nodes.values().filter_map(|view| view.stored.heartbeat_at).max();
+        for view in self.nodes.values_mut() {
+            let was_there =
+                ended_at.zip(view.stored.heartbeat_at).is_some_and(|(end, at)| end.duration_since(at) < offline);
+            if was_there {
+                view.stored.heartbeat_at = Some(now);
+            }
+        }
     }
 
     /// An agent introduced its node.
@@ -160,90 +213,171 @@ impl Fleet {
                 view.stored = StoredNode { heartbeat_at, order, ..node };
             }
             None => {
-                let view = NodeView { stored: node.clone(), latest: None, cpu_window: VecDeque::new() };
-                self.nodes.insert(node.name, view);
+                let at = self.names.binary_search(&node.name).unwrap_or_else(|at| at);
+                self.names.insert(at, node.name.clone());
+                self.nodes.insert(node.name.clone(), NodeView::new(node));
             }
         }
     }
 
-    /// Samples of a node arrived, oldest first. `window` is how many CPU values are kept.
-    pub fn heartbeat(&mut self, node: &str, samples: &[Sample], window: usize, now: Timestamp) -> Vec<Change> {
+    /// Samples of a node arrived, oldest first. `window` is how many CPU values are kept. What nobody owned so far is
+    /// shown only after [`Fleet::stored`]: a migration of it would not find its owner in the store.
+    pub fn heartbeat(&mut self, node: &str, mut samples: Vec<Sample>, window: usize, now: Timestamp) -> Vec<Change> {
         let Some(view) = self.nodes.get_mut(node) else { return Vec::new() };
-        let Some(newest) = samples.last() else { return Vec::new() };
         view.stored.heartbeat_at = Some(now);
         view.cpu_window.extend(samples.iter().map(|sample| sample.cpu));
         let surplus = view.cpu_window.len().saturating_sub(window);
         view.cpu_window.drain(..surplus);
-        view.latest = Some(newest.clone());
-        match &newest.workloads {
+        let Some(mut newest) = samples.pop() else { return Vec::new() };
+        let workloads = newest.workloads.take();
+        self.locate(node, &newest.links);
+        if let Some(view) = self.nodes.get_mut(node) {
+            view.latest = Some(newest);
+        }
+        match workloads {
             Some(workloads) => self.report(node, workloads, window, now),
             None => Vec::new(),
         }
     }
 
-    fn report(&mut self, node: &str, reported: &[WorkloadSample], window: usize, now: Timestamp) -> Vec<Change> {
-        let mut changes = Vec::new();
+    /// Moves the node in the network's space by what it measured.
+    fn locate(&mut self, node: &str, links: &[LinkSample]) {
+        let Some(mut coordinate) = self.nodes.get(node).map(|view| view.coordinate) else { return };
+        for link in links {
+            if let (Some(peer), Some(rtt_ms)) = (self.nodes.get(&link.to), link.rtt_ms) {
+                // Any direction will do, if only different nodes get different ones.
+                let mut hasher = std::hash::DefaultHasher::new();
+                (node, &link.to).hash(&mut hasher);
+                let seed = hasher.finish();
+                let direction = std::array::from_fn(|at| ((seed >> (16 * at)) & 0xffff) as f64 - 32_767.5);
+                coordinate = coordinate.measured(&peer.coordinate, rtt_ms, direction);
+            }
+        }
+        if let Some(view) = self.nodes.get_mut(node) {
+            view.coordinate = coordinate;
+        }
+    }
+
+    /// Whether the newest sample of `from` holds a round trip to `to`.
+    pub fn measured(&self, from: &str, to: &str) -> bool {
+        let newest = self.nodes.get(from).and_then(|view| view.latest.as_ref());
+        newest.is_some_and(|sample| sample.links.iter().any(|link| link.to == to && link.rtt_ms.is_some()))
+    }
+
+    /// The node's peers, if they are not those that its agent was told of.
+    pub fn new_peers(&mut self, node: &str, now: Timestamp) -> Option<Vec<Peer>> {
+        let peers = crate::peers::of(self, node, now);
+        let view = self.nodes.get_mut(node).filter(|view| view.told_peers != peers)?;
+        view.told_peers.clone_from(&peers);
+        Some(peers)
+    }
+
+    fn report(&mut self, node: &str, reported: Vec<WorkloadSample>, window: usize, now: Timestamp) -> Vec<Change> {
+        let mut changes = self.missing(node, &reported);
         for sample in reported {
-            let owner = self.ownership.get(&sample.name).and_then(|row| row.owner.as_deref());
+            let row = self.ownership.get(&sample.name);
+            let owner = row.and_then(|row| row.owner.as_deref());
             if owner.is_none() && !self.moving.contains_key(&sample.name) {
-                let epoch = self.ownership.get(&sample.name).map_or(1, |row| row.epoch + 1);
                 let row = Ownership {
                     workload: sample.name.clone(),
                     owner: Some(node.to_owned()),
-                    epoch,
+                    epoch: row.map_or(1, |row| row.epoch + 1),
                     moved_at: None,
                     moved_from: None,
                 };
-                self.ownership.insert(sample.name.clone(), row.clone());
-                changes.push(Change::Claimed(row));
+                self.own(&row);
+                changes.push(Change::Claimed(row, Box::new(sample)));
             } else if owner != Some(node) {
                 self.namesake(node, &sample.name);
-                continue;
+            } else if let Some(view) = self.workloads.get_mut(&sample.name)
+                && view.node == node
+            {
+                if sample.state == WorkloadState::Running {
+                    view.usual.learn(sample.cpus, now.duration_since(view.seen_at).as_secs_f64());
+                }
+                view.cpus_window.push_back(sample.cpus);
+                view.cpus_window.drain(..view.cpus_window.len().saturating_sub(window));
+                view.sample = sample;
+                view.seen_at = now;
+                view.missing = 0;
+            } else {
+                self.show(node, sample, now);
             }
-            let before = self.workloads.remove(&sample.name).filter(|view| view.node == node);
-            let since = before.as_ref().map_or(0.0, |view| now.duration_since(view.seen_at).as_secs_f64());
-            let (mut cpus_window, mut usual) = before.map(|view| (view.cpus_window, view.usual)).unwrap_or_default();
-            if sample.state == WorkloadState::Running {
-                usual.learn(sample.cpus, since);
-            }
-            cpus_window.push_back(sample.cpus);
-            cpus_window.drain(..cpus_window.len().saturating_sub(window));
-            self.workloads.insert(
-                sample.name.clone(),
-                WorkloadView {
-                    node: node.to_owned(),
-                    sample: sample.clone(),
-                    seen_at: now,
-                    cpus_window,
-                    usual,
-                    missing: 0,
-                },
-            );
         }
-        changes.extend(self.missing(node, reported));
         changes
+    }
+
+    fn show(&mut self, node: &str, sample: WorkloadSample, now: Timestamp) {
+        let name = sample.name.clone();
+        let cpus_window = VecDeque::from([sample.cpus]);
+        let node = node.to_owned();
+        let view = WorkloadView { node, sample, seen_at: now, cpus_window, usual: Usual::default(), missing: 0 };
+        self.workloads.insert(name, view);
+    }
+
+    /// Takes a row over, in every place that says who owns what.
+    fn own(&mut self, row: &Ownership) {
+        let before = self.ownership.insert(row.workload.clone(), row.clone()).and_then(|before| before.owner);
+        if let Some(view) = before.and_then(|owner| self.nodes.get_mut(&owner)) {
+            view.owned.remove(&row.workload);
+        }
+        if let Some(view) = row.owner.as_ref().and_then(|owner| self.nodes.get_mut(owner)) {
+            view.owned.insert(row.workload.clone());
+        }
     }
 
     fn missing(&mut self, node: &str, reported: &[WorkloadSample]) -> Vec<Change> {
         let there: BTreeSet<&str> = reported.iter().map(|sample| sample.name.as_str()).collect();
+        let owned = self.nodes.get(node).map(|view| &view.owned);
+        let gone = owned.into_iter().flatten().filter(|name| !there.contains(name.as_str()));
+        let gone: Vec<String> = gone.filter(|name| !self.moving.contains_key(*name)).cloned().collect();
         let mut released = Vec::new();
-        for (name, row) in &mut self.ownership {
-            if row.owner.as_deref() != Some(node) || there.contains(name.as_str()) || self.moving.contains_key(name) {
-                continue;
-            }
-            let view = self.workloads.get_mut(name);
-            let missing = view.map_or(MISSING_REPORTS, |view| {
+        for name in gone {
+            let missing = self.workloads.get_mut(&name).map_or(MISSING_REPORTS, |view| {
                 view.missing += 1;
                 view.missing
             });
-            if missing >= MISSING_REPORTS {
-                released.push(Change::Released(row.clone()));
-                row.owner = None;
-                self.workloads.remove(name);
-                self.limits.remove(name);
+            if missing >= MISSING_REPORTS
+                && let Some(row) = self.ownership.get(&name).cloned()
+            {
+                self.own(&Ownership { owner: None, ..row.clone() });
+                let view = self.workloads.remove(&name);
+                released.push(Change::Released(row, view.map(Box::new)));
             }
         }
         released
+    }
+
+    /// What a report brought about is stored: it is shown.
+    pub fn stored(&mut self, node: &str, changes: &[Change], now: Timestamp) {
+        for change in changes {
+            match change {
+                Change::Claimed(row, sample) if self.ownership.get(&row.workload) == Some(row) => {
+                    self.show(node, (**sample).clone(), now);
+                }
+                Change::Claimed(..) => {}
+                Change::Released(row, _) => drop(self.limits.remove(&row.workload)),
+            }
+        }
+    }
+
+    /// What a report brought about could not be stored: it has not happened, and the next report brings it about again.
+    pub fn not_stored(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Claimed(row, _) if self.ownership.get(&row.workload) == Some(&row) => {
+                    self.own(&Ownership { owner: None, epoch: row.epoch - 1, ..row });
+                }
+                Change::Released(row, view)
+                    if self.ownership.get(&row.workload).is_some_and(|now| now.owner.is_none()) =>
+                {
+                    let name = row.workload.clone();
+                    self.own(&row);
+                    self.workloads.extend(view.map(|view| (name, *view)));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn namesake(&mut self, node: &str, workload: &str) {
@@ -272,16 +406,13 @@ impl Fleet {
     /// The commit is durable: the destination owns the workload.
     pub fn committed(&mut self, migration: &Migration, epoch: u64, now: Timestamp) {
         let workload = &migration.workload;
-        self.ownership.insert(
-            workload.clone(),
-            Ownership {
-                workload: workload.clone(),
-                owner: Some(migration.destination.clone()),
-                epoch,
-                moved_at: Some(now),
-                moved_from: Some(migration.source.clone()),
-            },
-        );
+        self.own(&Ownership {
+            workload: workload.clone(),
+            owner: Some(migration.destination.clone()),
+            epoch,
+            moved_at: Some(now),
+            moved_from: Some(migration.source.clone()),
+        });
         if let Some(view) = self.workloads.get_mut(workload) {
             view.node.clone_from(&migration.destination);
             view.missing = 0;
@@ -379,7 +510,9 @@ mod tests {
     }
 
     fn heartbeat(fleet: &mut Fleet, node: &str, workloads: Option<&[&str]>) -> usize {
-        fleet.heartbeat(node, &[sample(workloads)], 3, Timestamp::UNIX_EPOCH).len()
+        let changes = fleet.heartbeat(node, vec![sample(workloads)], 3, Timestamp::UNIX_EPOCH);
+        fleet.stored(node, &changes, Timestamp::UNIX_EPOCH);
+        changes.len()
     }
 
     fn owner(fleet: &Fleet) -> Option<&str> {
@@ -402,6 +535,39 @@ mod tests {
         assert_eq!(heartbeat(&mut fleet, "A", Some(&["web"])), 1);
         assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 0);
         assert_eq!(owner(&fleet), Some("A"));
+    }
+
+    #[test]
+    fn a_restart_makes_nobody_offline_who_was_there() {
+        let mut fleet = fleet();
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        fleet.nodes.get_mut("A").unwrap().stored.heartbeat_at = at(1000);
+        fleet.nodes.get_mut("B").unwrap().stored.heartbeat_at = at(900);
+        fleet.restarted(at(5000).unwrap(), SignedDuration::from_secs(15));
+        assert_eq!(fleet.nodes["A"].stored.heartbeat_at, at(5000));
+        assert_eq!(fleet.nodes["B"].stored.heartbeat_at, at(900), "it was away before");
+    }
+
+    #[test]
+    fn what_is_not_stored_is_not_shown_and_comes_again() {
+        let mut fleet = fleet();
+        let report = |fleet: &mut Fleet, workloads| {
+            fleet.heartbeat("A", vec![sample(Some(workloads))], 3, Timestamp::UNIX_EPOCH)
+        };
+        let claimed = report(&mut fleet, &["web"]);
+        assert!(fleet.workloads.is_empty());
+        fleet.not_stored(claimed);
+        assert_eq!(owner(&fleet), None);
+        let claimed = report(&mut fleet, &["web"]);
+        assert_eq!(claimed[0].row().epoch, 1);
+        fleet.stored("A", &claimed, Timestamp::UNIX_EPOCH);
+        assert!(fleet.workloads.contains_key("web"));
+        assert!(report(&mut fleet, &[]).is_empty());
+        let released = report(&mut fleet, &[]);
+        assert_eq!((released[0].row().owner, fleet.nodes["A"].owned.len()), (None, 0));
+        fleet.not_stored(released);
+        assert_eq!((owner(&fleet), fleet.workloads["web"].node.as_str()), (Some("A"), "A"));
+        assert_eq!(report(&mut fleet, &[]).len(), 1);
     }
 
     #[test]

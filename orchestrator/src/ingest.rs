@@ -3,65 +3,87 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{Heartbeat, Hello, Sample};
+use fog_api::agent::{Hello, Sample};
 use fog_api::event::Event;
 use fog_core::availability::{Availability, availability};
-use uuid::Uuid;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::app::{App, Service};
 use crate::clock;
 use crate::fleet::{Change, NodeView};
 use crate::snapshot;
-use crate::store::{NodeOrder, StoreError, StoredNode};
+use crate::store::{Class, NodeOrder, StoreError, StoredNode};
+
+/// Nodes that listeners are told of in a second, because of a sample; changes are told at once.
+const TOLD_PER_S: i64 = 500;
 
 /// More samples of a node than this are not kept in memory.
 const MOST_SAMPLES: f64 = 10_000.0;
 
 /// An agent introduced itself.
 pub async fn hello(app: &Service, hello: &Hello) -> Result<(), StoreError> {
-    app.store.save_node(hello, clock::now()).await?;
-    app.fleet().hello(StoredNode {
+    let node = StoredNode {
         name: hello.node.clone(),
         agent_version: hello.agent_version.clone(),
         transfer_address: hello.transfer_address.clone(),
         facts: hello.facts.clone(),
         heartbeat_at: None,
         order: NodeOrder::default(), // what is known already stays
-    });
+    };
+    // After a restart every agent comes back within seconds, and nearly all say what they said before.
+    let known = app.fleet().nodes.get(&hello.node).is_some_and(|view| view.stored.same_as(&node));
+    if !known {
+        app.store.save_node(hello, clock::now()).await?;
+        app.fleet().hello(node);
+    }
     tell_node(app, &hello.node);
     Ok(())
 }
 
-/// Samples arrived. Returns the highest sequence number that is stored.
-pub async fn heartbeat(app: &Service, node: &str, boot: Uuid, heartbeat: Heartbeat) -> Result<Option<u64>, StoreError> {
+/// Samples of a node arrived. Returns the highest sequence number that is stored.
+pub async fn samples(
+    app: &Service,
+    class: Class,
+    node: &str,
+    mut samples: Vec<Sample>,
+) -> Result<Option<u64>, StoreError> {
     let begin = Instant::now();
-    let mut samples = heartbeat.samples;
     samples.iter_mut().for_each(bound);
     let Some(up_to) = samples.iter().map(|sample| sample.seq).max() else { return Ok(None) };
     let now = clock::now();
     if let Some(newest) = samples.last() {
         app.metrics.lag.observe(now.duration_since(newest.at).as_secs_f64().max(0.0));
     }
-    app.store.save_samples(node, boot, &samples, now).await?;
-    app.metrics.ingest.observe(begin.elapsed().as_secs_f64());
-    app.metrics.samples.inc_by(samples.len() as u64);
-    app.metrics.values.inc_by(samples.iter().map(values).sum());
+    let (count, values) = (samples.len() as u64, samples.iter().map(values).sum());
+    let rows = app.store.rows(&samples, now);
     let window = kept(&app.policy.get().policy);
-    let changes = app.fleet().heartbeat(node, &samples, window, now);
+    // Before the store: however long that takes, the node was heard.
+    let changes = app.fleet().heartbeat(node, samples, window, now);
+    let stored = app.store.save_samples(class, node, rows, changes.iter().map(Change::row).collect(), now).await;
+    if let Err(error) = stored {
+        app.fleet().not_stored(changes);
+        return Err(error);
+    }
+    app.fleet().stored(node, &changes, now);
+    app.metrics.ingest.observe(begin.elapsed().as_secs_f64());
+    app.metrics.samples.inc_by(count);
+    app.metrics.values.inc_by(values);
+    if changes.is_empty() {
+        tell_sample(app, node, now);
+    } else {
+        tell_node(app, node);
+    }
     for change in changes {
         match change {
-            Change::Claimed(row) => {
+            Change::Claimed(row, _) => {
                 tracing::info!(workload = row.workload, node, epoch = row.epoch, "found a workload");
-                app.store.claim(&row.workload, node, row.epoch, now).await?;
             }
-            Change::Released(row) => {
+            Change::Released(row, _) => {
                 tracing::info!(workload = row.workload, node, "the workload is gone");
-                app.store.release(&row.workload, node, row.epoch, now).await?;
                 app.store.forget_limits(&row.workload).await?;
             }
         }
     }
-    tell_node(app, node);
     Ok(Some(up_to))
 }
 
@@ -142,8 +164,28 @@ pub async fn watch_silence(app: App) {
     }
 }
 
+/// Tells listeners what a sample said, unless the cluster is so large that they would drown in samples.
+fn tell_sample(app: &Service, node: &str, now: Timestamp) {
+    if !app.events.heard() {
+        return;
+    }
+    {
+        let mut fleet = app.fleet();
+        let pause = SignedDuration::from_millis(fleet.nodes.len() as i64 * 1000 / TOLD_PER_S);
+        let Some(view) = fleet.nodes.get_mut(node) else { return };
+        if view.told_at.is_some_and(|told_at| now.duration_since(told_at) < pause) {
+            return;
+        }
+        view.told_at = Some(now);
+    }
+    tell_node(app, node);
+}
+
 /// Tells listeners a node's newest state and that of its workloads.
 pub fn tell_node(app: &Service, node: &str) {
+    if !app.events.heard() {
+        return;
+    }
     let now = clock::now();
     let policy = app.policy.get();
     let connected = app.agents.boot(node).is_some();

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::app::{App, Service};
 use crate::clock;
 use crate::driver;
+use crate::peers;
 use crate::proposals;
 use crate::record::{self, AskedBy};
 use crate::resize;
@@ -44,12 +45,13 @@ pub async fn run(app: App) {
             _ = ticks.tick() => {}
             () = app.shutdown.cancelled() => return,
         }
-        let plan = {
-            let policy = app.policy.get();
-            let now = clock::now();
-            let _timer = app.metrics.planner.start_timer();
-            let snapshot = snapshot::build(&app.fleet(), &policy.policy, now);
-            fog_core::plan::plan(&snapshot, &policy.policy, now)
+        let planning = app.clone();
+        let plan = match tokio::task::spawn_blocking(move || plan(&planning)).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                tracing::error!("the planner has a defect: {error}");
+                continue;
+            }
         };
         explain_what_stays(&plan, &mut said);
         let refused = groups_refused(&app, &plan);
@@ -78,8 +80,25 @@ fn groups_refused(app: &Service, plan: &Plan) -> BTreeSet<(String, String)> {
     }
     let (policy, now) = (app.policy.get(), clock::now());
     let current = snapshot::build(&app.fleet(), &policy.policy, now);
-    let refused = |action: &&Action| fog_core::plan::recheck(action, &current, &policy.policy, now).is_err();
+    let measured = |action: &Action| match action {
+        Action::Migrate(migrate) if migrate.group.is_some() => {
+            peers::is_measured(app, migrate.from.as_str(), migrate.to.as_str())
+        }
+        _ => true,
+    };
+    let refused = |action: &&Action| {
+        fog_core::plan::recheck(action, &current, &policy.policy, now).is_err() || !measured(action)
+    };
     plan.actions.iter().filter(refused).filter_map(group).collect()
+}
+
+/// In a large cluster this takes longer than an agent's message may wait for a thread.
+fn plan(app: &App) -> Plan {
+    let _timer = app.metrics.planner.start_timer();
+    let policy = app.policy.get();
+    let now = clock::now();
+    let snapshot = snapshot::build(&app.fleet(), &policy.policy, now);
+    fog_core::plan::plan(&snapshot, &policy.policy, now)
 }
 
 async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, String>) {
@@ -109,6 +128,8 @@ async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, Strin
         return;
     }
     match action {
+        // In a large cluster the way was only estimated; the next plan knows it.
+        Action::Migrate(migrate) if !peers::is_measured(app, migrate.from.as_str(), migrate.to.as_str()) => {}
         Action::Migrate(migrate) => match begin(app, migrate, AskedBy::Policy).await {
             Ok(id) => {
                 tracing::info!(migration = %id, %workload, from = %migrate.from, to = %migrate.to, "{}", migrate.reason)

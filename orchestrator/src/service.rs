@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::Agents;
@@ -20,11 +21,12 @@ use crate::metrics::Metrics;
 use crate::policy::PolicyHolder;
 use crate::preflight::Examinations;
 use crate::proposals::{self, Proposals};
+use crate::pulse::Pulse;
 use crate::resize::Resizes;
-use crate::store::Store;
+use crate::store::{Retention, Store};
 use crate::token::Tokens;
 use crate::webhooks::Webhooks;
-use crate::{clock, http, ingest, lines, planner, token, webhooks};
+use crate::{clock, http, ingest, lines, peers, planner, token, webhooks};
 
 /// So long open connections may take to end after a signal.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
@@ -65,10 +67,18 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
     let file = config.data_dir.join("fogshift.db");
     let store = Store::open(&file).await.with_context(|| format!("cannot open the database {}", file.display()))?;
     let token = token::read_or_make(&config.data_dir.join("token"))?;
+    let days = |days: u32| SignedDuration::from_hours(24 * i64::from(days));
+    let store = store.keeping(Retention {
+        samples: SignedDuration::from_hours(config.keep_samples_h.into()),
+        minutes: days(config.keep_minutes_d),
+        hours: days(config.keep_hours_d),
+    });
     let tokens = Tokens::new(store.tokens().await?);
     policy.settle(&store, clock::now()).await?;
-    let day_ago = clock::now() - SignedDuration::from_hours(24);
-    let fleet = Fleet::new(store.nodes().await?, store.ownerships().await?, &store.ended_since(day_ago).await?);
+    let now = clock::now();
+    let day_ago = now - SignedDuration::from_hours(24);
+    let mut fleet = Fleet::new(store.nodes().await?, store.ownerships().await?, &store.ended_since(day_ago).await?);
+    fleet.restarted(now, SignedDuration::try_from_secs_f64(policy.get().policy.heartbeat.offline_s)?);
     let app = Arc::new(Service {
         config,
         store,
@@ -78,6 +88,7 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
         events: Events::default(),
         drivers: Drivers::default(),
         metrics: Metrics::new()?,
+        pulse: Pulse::default(),
         proposals: Proposals::default(),
         examinations: Examinations::default(),
         resizes: Resizes::default(),
@@ -118,6 +129,21 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let silence = app.clone();
     tasks.spawn(async move {
         ingest::watch_silence(silence).await;
+        Ok(())
+    });
+    let peers = app.clone();
+    tasks.spawn(async move {
+        peers::keep_told(peers).await;
+        Ok(())
+    });
+    let pulse = app.clone();
+    tasks.spawn(async move {
+        pulse.pulse.beat(&pulse.shutdown).await;
+        Ok(())
+    });
+    let history = app.clone();
+    tasks.spawn(async move {
+        keep_history_bounded(history).await;
         Ok(())
     });
     let retention = app.clone();
@@ -181,19 +207,45 @@ async fn follow_policy(app: App, mut hangup: Signal) -> anyhow::Result<()> {
     }
 }
 
-/// Forgets old samples.
+/// Brings samples from level to level and forgets old ones: every node once a minute, a few of them each second.
 async fn keep_bounded(app: App) {
-    let mut ticks = tokio::time::interval(RETENTION_PERIOD);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut minute = 0;
+    let mut next = 1;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = app.shutdown.cancelled() => return,
         }
-        let before = clock::now() - SignedDuration::from_hours(app.config.keep_samples_h.into());
-        match app.store.forget_samples(before).await {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "forgot old samples"),
-            Err(error) => tracing::error!("cannot forget old samples: {error}"),
+        let now = clock::now();
+        let highest = match app.store.highest_number().await {
+            Ok(highest) => highest,
+            Err(error) => {
+                tracing::error!("cannot count the nodes: {error}");
+                continue;
+            }
+        };
+        if now.as_second() / 60 != minute && next > highest {
+            (minute, next) = (now.as_second() / 60, 1);
+        }
+        let until = (next + highest / 50 + 1).min(highest + 1);
+        if next < until {
+            match app.store.roll_up(next, until, now).await {
+                Ok(()) => next = until,
+                Err(error) => tracing::error!("cannot bring samples to the next level: {error}"),
+            }
+        }
+    }
+}
+
+/// Forgets old events, answers and audit lines.
+async fn keep_history_bounded(app: App) {
+    let mut ticks = tokio::time::interval(RETENTION_PERIOD);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = app.shutdown.cancelled() => return,
         }
         let now = clock::now();
         let events_before = now - SignedDuration::from_hours(app.config.keep_events_h.into());

@@ -1,6 +1,6 @@
 //! What is known now, in the words of fog-core (to decide) and of fog-api (to show).
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use fog_api::node::{Availability, Node, Utilization};
 use fog_api::workload::Workload;
@@ -12,8 +12,11 @@ use crate::fleet::{Fleet, NodeView, WorkloadView};
 
 /// The snapshot that decisions are made of: the only place where it is built.
 pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot {
-    let nodes: Vec<model::Node> = fleet.nodes.values().filter_map(|view| core_node(view, policy, now)).collect();
-    let known = |name: &str| nodes.iter().any(|node| node.name.as_str() == name);
+    let estimate = !crate::peers::is_small(fleet);
+    let nodes: Vec<model::Node> =
+        fleet.nodes.values().filter_map(|view| core_node(view, policy, estimate, now)).collect();
+    let names: HashSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let known = |name: &str| names.contains(name);
     let links = fleet
         .nodes
         .iter()
@@ -56,7 +59,7 @@ pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot 
     model::Snapshot { at: now, nodes, links, workloads, in_flight }
 }
 
-fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::Node> {
+fn core_node(view: &NodeView, policy: &Policy, estimate: bool, now: Timestamp) -> Option<model::Node> {
     let stored = &view.stored;
     let facts = &stored.facts;
     let latest = view.latest.as_ref();
@@ -87,6 +90,8 @@ fn core_node(view: &NodeView, policy: &Policy, now: Timestamp) -> Option<model::
             io: pressure.io,
         }),
         temperature_c: latest.and_then(|sample| sample.temperature_c),
+        // Where everybody measures everybody, what is not measured is not there.
+        coordinate: Some(view.coordinate).filter(|_| estimate),
         position: degrees("lat").zip(degrees("lon")).map(|(lat, lon)| model::Position { lat, lon }),
         obstacles: facts.cannot_migrate.clone(),
     })
@@ -213,22 +218,28 @@ pub fn node(fleet: &Fleet, name: &str, policy: &Policy, connected: bool, now: Ti
             temperature_c: sample.temperature_c,
         }),
         links: view.latest.as_ref().map(|sample| sample.links.clone()).unwrap_or_default(),
-        workloads: fleet.workloads.values().filter(|workload| workload.node == name).count(),
+        workloads: view.owned.iter().filter(|name| fleet.workloads.contains_key(*name)).count(),
         heartbeat_at: stored.heartbeat_at,
     })
 }
 
 /// Every workload as people see it, or those of one node, by name.
 pub fn workloads(fleet: &Fleet, node: Option<&str>) -> Vec<Workload> {
-    let of_node: BTreeMap<&String, &WorkloadView> =
-        fleet.workloads.iter().filter(|(_, view)| node.is_none_or(|node| view.node == node)).collect();
-    of_node.into_iter().map(|(name, view)| workload(fleet, name, view)).collect()
+    match node {
+        Some(node) => {
+            let owned = fleet.nodes.get(node).map(|view| &view.owned).into_iter().flatten();
+            owned.filter_map(|name| workload(fleet, name)).collect()
+        }
+        None => fleet.workloads.keys().filter_map(|name| workload(fleet, name)).collect(),
+    }
 }
 
-fn workload(fleet: &Fleet, name: &str, view: &WorkloadView) -> Workload {
+/// A workload as people see it.
+pub fn workload(fleet: &Fleet, name: &str) -> Option<Workload> {
+    let view = fleet.workloads.get(name)?;
     let sample = view.sample.clone();
     let row = fleet.ownership.get(name);
-    Workload {
+    Some(Workload {
         name: name.to_owned(),
         node: view.node.clone(),
         epoch: row.map_or(0, |row| row.epoch),
@@ -244,7 +255,7 @@ fn workload(fleet: &Fleet, name: &str, view: &WorkloadView) -> Workload {
         migration: fleet.moving.get(name).map(|moving| moving.migration),
         moved_at: row.and_then(|row| row.moved_at),
         seen_at: view.seen_at,
-    }
+    })
 }
 
 #[cfg(test)]

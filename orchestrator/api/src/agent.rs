@@ -32,6 +32,8 @@ pub const PROTOCOL: u32 = 1;
 
 /// The path the agent dials.
 pub const CHANNEL_PATH: &str = "/v1/agents/channel";
+/// Where samples of many nodes are taken at once.
+pub const SAMPLES_PATH: &str = "/v1/agents/samples";
 
 /// What an agent says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,6 +205,31 @@ pub struct Peer {
 pub struct Heartbeat {
     /// The samples, each with its sequence number.
     pub samples: Vec<Sample>,
+}
+
+/// `POST /v1/agents/samples`: samples of many nodes, with the orchestrator's token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleBatch {
+    /// One for each node.
+    pub reports: Vec<SampleReport>,
+}
+
+/// A node's part of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleReport {
+    /// The node; its agent has connected before.
+    pub node: String,
+    /// Its samples, oldest first. Their sequence numbers do not matter here.
+    pub samples: Vec<Sample>,
+}
+
+/// The answer to a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SamplesStored {
+    /// How many samples are stored.
+    pub stored: u64,
 }
 
 /// What a node looked like at one moment.

@@ -12,6 +12,7 @@
 
 pub mod availability;
 mod constraint;
+pub mod coordinate;
 mod estimate;
 mod explain;
 pub mod feasibility;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::availability::Availability;
+use crate::coordinate::Coordinate;
 pub use crate::name::{NodeName, WorkloadName};
 use crate::problem::Problem;
 
@@ -101,6 +102,9 @@ pub struct Node {
     /// Where it is on Earth. Default: null, not known.
     #[serde(default)]
     pub position: Option<Position>,
+    /// Where it is in the network, from which delays are estimated that nobody has measured. Default: null, not known.
+    #[serde(default)]
+    pub coordinate: Option<Coordinate>,
     /// Why this node can neither send nor receive a workload (from `fog-agent doctor`). Default: none, it can.
     #[serde(default)]
     pub obstacles: Vec<String>,

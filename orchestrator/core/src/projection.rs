@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::availability::seconds;
 use crate::constraint::Peers;
+use crate::coordinate::Coordinate;
 use crate::model::{Link, Node, Snapshot, Workload};
 use crate::overload::{self, Metric, Overload, overloads};
 use crate::policy::{Effect, Policy};
@@ -300,7 +301,15 @@ impl<'a> Projection<'a> {
     }
 
     pub(crate) fn rtt_ms(&self, a: usize, b: usize) -> Option<f64> {
-        self.either_way(a, b, |link| link.rtt_ms)
+        self.either_way(a, b, |link| link.rtt_ms).or_else(|| {
+            let place = |at: usize| self.states[at].node.coordinate.filter(Coordinate::is_known);
+            Some(place(a)?.rtt_ms(&place(b)?)).filter(|rtt_ms| rtt_ms.is_finite())
+        })
+    }
+
+    /// Whether delays may be known that no link tells.
+    pub(crate) fn has_coordinates(&self) -> bool {
+        self.states.iter().any(|state| state.node.coordinate.is_some())
     }
 
     pub(crate) fn bandwidth_mbps(&self, from: usize, to: usize) -> Option<f64> {

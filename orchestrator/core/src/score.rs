@@ -190,9 +190,11 @@ pub(crate) fn bound(projection: &Projection<'_>, at: usize, policy: &Policy) -> 
     FactorName::ALL.into_iter().zip(projection.weights).map(term).sum()
 }
 
-/// The most that the way to a node can add to its score when nothing has been measured about it.
+/// The most that the way to a node can add to its score when no link leads there.
 pub(crate) fn unknown_way(projection: &Projection<'_>, policy: &Policy) -> f64 {
     let term = |(name, weight): (FactorName, f64)| match name {
+        // A coordinate may tell that it is next door.
+        FactorName::Delay if projection.has_coordinates() => weight,
         FactorName::Delay => value(name, None, policy) * weight,
         FactorName::Distance => weight,
         _ => 0.0,

@@ -167,6 +167,41 @@ impl<K: SortKey> Asked<K> {
         Ok(List { items: items.into_iter().map(|(_, item)| item).collect(), next_cursor })
     }
 
+    /// One page of a list that is in memory under its items' names, which come in order. Asked for by name, no more is
+    /// looked at than the page needs.
+    pub fn page_by_name<'a, T>(
+        &self,
+        names: impl DoubleEndedIterator<Item = &'a String>,
+        view: impl Fn(&'a String) -> Option<T>,
+        by_name: K,
+        key: impl Fn(&T, K) -> Value,
+    ) -> Result<List<T>, RouteError>
+    where
+        K: PartialEq,
+    {
+        let named = |name: &'a String| view(name).map(|item| (name, item));
+        if self.sort.by != by_name {
+            let items = names.filter_map(named).collect();
+            let list = self.page(items, |(name, _)| (*name).clone(), |(_, item), by| key(item, by))?;
+            let items = list.items.into_iter().map(|(_, item)| item).collect();
+            return Ok(List { items, next_cursor: list.next_cursor });
+        }
+        let after = self.after.as_ref().map(|place| &place.name);
+        let wanted = self.limit as usize + 1;
+        let mut items: Vec<(&String, T)> = if self.sort.descending {
+            let rest = names.rev().skip_while(|name| after.is_some_and(|after| *name >= after));
+            rest.filter_map(named).take(wanted).collect()
+        } else {
+            let rest = names.skip_while(|name| after.is_some_and(|after| *name <= after));
+            rest.filter_map(named).take(wanted).collect()
+        };
+        let more = items.len() == wanted;
+        items.truncate(self.limit as usize);
+        let last = items.last().map(|(name, item)| Place { key: key(item, by_name), name: (*name).clone() });
+        let next_cursor = last.filter(|_| more).map(|place| encode(self.sort, &place));
+        Ok(List { items: items.into_iter().map(|(_, item)| item).collect(), next_cursor })
+    }
+
     /// One page out of the store. `listing` asks for one item more than the limit, to see whether there are more.
     pub async fn stored<T: DeserializeOwned>(
         &self,

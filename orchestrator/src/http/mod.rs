@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod batch;
 mod decisions;
 pub mod document;
 mod drains;
@@ -14,6 +15,7 @@ mod listing;
 mod metrics;
 mod migrations;
 mod nodes;
+mod overload;
 mod page;
 mod plan;
 mod policy;
@@ -32,7 +34,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYP
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -112,8 +114,11 @@ pub fn router(app: App) -> Router {
     let guarded = Router::from(guarded())
         .route_layer(middleware::from_fn_with_state(app.clone(), writes::write))
         .route(fog_api::agent::CHANNEL_PATH, get(channel::upgrade))
+        .route(fog_api::agent::SAMPLES_PATH, post(batch::store))
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::may_administer));
-    let reads = Router::from(reads()).route_layer(middleware::from_fn_with_state(app.clone(), auth::may_read));
+    let reads = Router::from(reads())
+        .route_layer(middleware::from_fn_with_state(app.clone(), overload::shed_reads))
+        .route_layer(middleware::from_fn_with_state(app.clone(), auth::may_read));
     Router::from(open())
         .route("/", get(page::index))
         .route("/assets/{*file}", get(page::asset))

@@ -109,13 +109,13 @@ pub(super) async fn list(
     let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let (policy, now) = (app.policy.get(), clock::now());
     let fleet = app.fleet();
-    let views = fleet
-        .nodes
-        .keys()
-        .filter_map(|name| snapshot::node(&fleet, name, &policy.policy, app.agents.boot(name).is_some(), now));
-    let nodes = views.filter(|node| filter.takes(node)).collect();
+    let view = |name: &String| {
+        let connected = app.agents.boot(name).is_some();
+        snapshot::node(&fleet, name, &policy.policy, connected, now).filter(|node| filter.takes(node))
+    };
+    let page = asked.page_by_name(fleet.names.iter(), view, SortBy::Name, key);
     drop(fleet);
-    asked.page(nodes, |node| node.name.clone(), key).map(Json)
+    page.map(Json)
 }
 
 /// One node.

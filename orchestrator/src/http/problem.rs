@@ -1,6 +1,6 @@
 //! Everything that a request can fail with, as problem+json.
 
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fog_api::problem::{FieldError, MEDIA_TYPE, Place, Problem};
@@ -150,6 +150,12 @@ pub enum RouteError {
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// There is more to do than can be done.
+    #[error("the orchestrator has more to do than it can; try again in {again_s} s")]
+    Busy {
+        /// When to try again, in seconds.
+        again_s: u32,
+    },
     /// The metrics cannot be read.
     #[error("{0}")]
     Metrics(#[from] MetricsError),
@@ -247,6 +253,7 @@ impl RouteError {
             RouteError::KeySecret => (S::CONFLICT, "key-secret", "The answer is not kept"),
             RouteError::MatchMissing { .. } => (S::PRECONDITION_REQUIRED, "match-missing", "If-Match is missing"),
             RouteError::MatchFailed { .. } => (S::PRECONDITION_FAILED, "match-failed", "Somebody else was faster"),
+            RouteError::Busy { .. } => (S::TOO_MANY_REQUESTS, "busy", "Too much to do"),
             RouteError::Unknown { .. } => (S::NOT_FOUND, "not-found", "No such thing"),
             RouteError::Refused(refusal) => match refusal {
                 Refusal::UnknownWorkload { .. } => (S::UNPROCESSABLE_ENTITY, "unknown-workload", "Unknown workload"),
@@ -325,6 +332,9 @@ impl IntoResponse for RouteError {
         }
         let mut response = (status, axum::Json(problem)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let RouteError::Busy { again_s } = &self {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*again_s));
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

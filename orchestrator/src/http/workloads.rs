@@ -88,15 +88,23 @@ pub(super) async fn list(
     Parameters(filter): Parameters<Filter>,
 ) -> Result<Json<List<Workload>>, RouteError> {
     let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
-    let mut workloads = snapshot::workloads(&app.fleet(), filter.node.as_deref());
-    workloads.retain(|workload| filter.takes(workload));
-    asked.page(workloads, |workload| workload.name.clone(), key).map(Json)
+    let fleet = app.fleet();
+    let view = |name: &String| snapshot::workload(&fleet, name).filter(|workload| filter.takes(workload));
+    let page = match &filter.node {
+        Some(node) => {
+            let owned = fleet.nodes.get(node).map(|view| &view.owned);
+            asked.page_by_name(owned.into_iter().flatten(), view, By::Name, key)
+        }
+        None => asked.page_by_name(fleet.workloads.keys(), view, By::Name, key),
+    };
+    drop(fleet);
+    page.map(Json)
 }
 
 /// One workload.
 #[utoipa::path(get, path = "/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name.")),
     responses((status = 200, description = "The workload.", body = Workload)))]
 pub(super) async fn one(State(app): State<App>, Name(name): Name) -> Result<Json<Workload>, RouteError> {
-    let found = snapshot::workloads(&app.fleet(), None).into_iter().find(|workload| workload.name == name);
+    let found = snapshot::workload(&app.fleet(), &name);
     found.map(Json).ok_or(RouteError::Unknown { what: "workload", name })
 }

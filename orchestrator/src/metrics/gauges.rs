@@ -26,6 +26,7 @@ pub(super) struct Gauges {
     running: IntGaugeVec,
     store: IntGaugeVec,
     queues: IntGaugeVec,
+    late: Gauge,
     policy: IntGauge,
     memory: IntGauge,
     cpu: prometheus::Counter,
@@ -57,6 +58,7 @@ impl Gauges {
             running: gauges("fog_migrations_running", "Migrations under way by phase.", &["phase"])?,
             store: gauges("fog_store_size_bytes", "Size of the database's files.", &["file"])?,
             queues: gauges("fog_queue_depth", "Work that waits.", &["queue"])?,
+            late: new.keep(Gauge::new("fog_late_seconds", "How late the orchestrator is with its own work.")?)?,
             policy: gauge("fog_policy_version", "Version of the policy in force.")?,
             memory: gauge("fog_process_resident_memory_bytes", "Memory that the orchestrator occupies.")?,
             cpu: new.keep(prometheus::Counter::new(
@@ -72,6 +74,10 @@ impl Gauges {
         self.store.with_label_values(&["database"]).set(store.database_bytes.cast_signed());
         self.store.with_label_values(&["log"]).set(store.log_bytes.cast_signed());
         self.queues.with_label_values(&["commands"]).set(count(app.agents.waiting()));
+        let (heartbeats, batches) = app.store.waiting();
+        self.queues.with_label_values(&["heartbeats"]).set(count(heartbeats));
+        self.queues.with_label_values(&["batches"]).set(count(batches));
+        self.late.set(app.pulse.late().as_secs_f64());
         self.policy.set(app.policy.get().version.cast_signed());
         for phase in Phase::RUNNING {
             self.running.with_label_values(&[&phase.to_string()]).set(0);

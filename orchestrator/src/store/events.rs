@@ -27,6 +27,15 @@ pub(super) async fn note(connection: &mut SqliteConnection, event: &Event, now: 
     Ok(done.last_insert_rowid().cast_unsigned())
 }
 
+/// Wakes whoever waits for events, after the commit.
+pub(super) fn tell(told: &watch::Sender<u64>, seq: u64) {
+    told.send_if_modified(|newest| {
+        let newer = seq > *newest;
+        *newest = seq.max(*newest);
+        newer
+    });
+}
+
 impl Store {
     /// Rises with every event that was committed.
     pub fn told(&self) -> watch::Receiver<u64> {
@@ -35,11 +44,7 @@ impl Store {
 
     /// Wakes whoever waits for events, after the commit.
     pub(super) fn tell(&self, seq: u64) {
-        self.told.send_if_modified(|newest| {
-            let newer = seq > *newest;
-            *newest = seq.max(*newest);
-            newer
-        });
+        tell(&self.told, seq);
     }
 
     /// Writes events down that nothing else is stored with.

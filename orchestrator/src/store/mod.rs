@@ -12,8 +12,10 @@ mod migrations;
 mod ownership;
 mod page;
 mod policies;
+mod samples;
 mod telemetry;
 mod webhooks;
+mod writer;
 mod writes;
 
 use std::path::{Path, PathBuf};
@@ -30,8 +32,10 @@ pub use migrations::{NewMigration, StoredMigration};
 pub use ownership::Ownership;
 pub use page::{Condition, Listing, Placed};
 pub use policies::StoredPolicy;
+pub use samples::Retention;
 pub use telemetry::{NodeOrder, Ordered, StoredNode};
 pub use webhooks::StoredWebhook;
+pub use writer::Class;
 pub use writes::{Answered, Claim, WriteKey};
 
 /// The store.
@@ -41,6 +45,8 @@ pub struct Store {
     telemetry: SqlitePool,
     readers: SqlitePool,
     told: watch::Sender<u64>,
+    writer: writer::Writer,
+    keep: Retention,
     file: PathBuf,
 }
 
@@ -56,6 +62,12 @@ pub struct StoreSize {
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The writer has ended: the orchestrator is being stopped.
+    #[error("the database is closed")]
+    Closed,
+    /// What was written together with this failed.
+    #[error("{0}")]
+    Together(std::sync::Arc<StoreError>),
     /// The database said no.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
@@ -93,13 +105,28 @@ impl Store {
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(Duration::from_secs(10));
-        let writer = |synchronous| options.clone().synchronous(synchronous);
+        let sync = |synchronous| options.clone().synchronous(synchronous);
         let one = || SqlitePoolOptions::new().max_connections(1);
-        let ledger = one().connect_with(writer(SqliteSynchronous::Full)).await?;
+        let ledger = one().connect_with(sync(SqliteSynchronous::Full)).await?;
         sqlx::migrate!("../migrations/sqlite").run(&ledger).await?;
-        let telemetry = one().connect_with(writer(SqliteSynchronous::Normal)).await?;
+        let telemetry = one()
+            .connect_with(
+                sync(SqliteSynchronous::Normal)
+                    // Every sample changes a page of its node: the later they are copied back, the fewer times each.
+                    .pragma("wal_autocheckpoint", "4000")
+                    .pragma("journal_size_limit", "67108864"),
+            )
+            .await?;
         let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options.clone().read_only(true)).await?;
-        Ok(Self { ledger, telemetry, readers, told: watch::Sender::new(0), file: file.to_owned() })
+        let told = watch::Sender::new(0);
+        let writer = writer::Writer::start(telemetry.clone(), told.clone());
+        let keep = Retention::default();
+        Ok(Self { ledger, telemetry, readers, told, writer, keep, file: file.to_owned() })
+    }
+
+    /// How long samples are kept.
+    pub fn keeping(self, keep: Retention) -> Self {
+        Self { keep, ..self }
     }
 
     /// How large its files are.

@@ -2,7 +2,7 @@
 
 use fog_api::event::Event;
 use jiff::Timestamp;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Row, SqliteConnection};
 
 use super::{Store, StoreError, events, time};
 
@@ -39,47 +39,33 @@ impl Store {
             })
             .collect())
     }
+}
 
-    /// A node shows a container that nobody owns: it is the owner from now on.
-    pub async fn claim(&self, workload: &str, node: &str, epoch: u64, now: Timestamp) -> Result<(), StoreError> {
-        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query(
+/// Keeps what a node's report changed: it shows a container that nobody owns, or it no longer has one that it owned.
+/// Returns the number of the event that tells of it; `None`: it was so already.
+pub(super) async fn write(
+    connection: &mut SqliteConnection,
+    change: &Ownership,
+    node: &str,
+    now: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    let query = if change.owner.is_some() {
+        sqlx::query(
             "INSERT INTO ownership (workload, owner, epoch) VALUES (?1, ?2, ?3)
              ON CONFLICT (workload) DO UPDATE SET owner = ?2, epoch = ?3, moved_at_ms = NULL, moved_from = NULL
              WHERE ownership.epoch < ?3",
         )
-        .bind(workload)
-        .bind(node)
-        .bind(epoch.cast_signed())
-        .execute(&mut *transaction)
-        .await?;
-        let event = Event::WorkloadFound { name: workload.to_owned(), node: node.to_owned(), epoch };
-        self.changed(transaction, done.rows_affected(), &event, now).await
+    } else {
+        sqlx::query("UPDATE ownership SET owner = NULL WHERE workload = ? AND owner = ? AND epoch = ?")
+    };
+    let query = query.bind(&change.workload).bind(node).bind(change.epoch.cast_signed());
+    if query.execute(&mut *connection).await?.rows_affected() == 0 {
+        return Ok(None);
     }
-
-    /// The owner no longer has the container.
-    pub async fn release(&self, workload: &str, node: &str, epoch: u64, now: Timestamp) -> Result<(), StoreError> {
-        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query("UPDATE ownership SET owner = NULL WHERE workload = ? AND owner = ? AND epoch = ?")
-            .bind(workload)
-            .bind(node)
-            .bind(epoch.cast_signed())
-            .execute(&mut *transaction)
-            .await?;
-        self.changed(transaction, done.rows_affected(), &Event::WorkloadGone { name: workload.to_owned() }, now).await
-    }
-
-    /// Tells of a change, if it was one, and commits it.
-    async fn changed(
-        &self,
-        mut transaction: Transaction<'_, Sqlite>,
-        rows: u64,
-        event: &Event,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let seq = if rows > 0 { events::note(&mut transaction, event, now).await? } else { 0 };
-        transaction.commit().await?;
-        self.tell(seq);
-        Ok(())
-    }
+    let name = change.workload.clone();
+    let event = match &change.owner {
+        Some(_) => Event::WorkloadFound { name, node: node.to_owned(), epoch: change.epoch },
+        None => Event::WorkloadGone { name },
+    };
+    events::note(connection, &event, now).await.map(Some)
 }

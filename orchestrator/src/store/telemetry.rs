@@ -1,14 +1,11 @@
-//! Nodes and their samples.
+//! Nodes, and what a person ordered of them.
 
 use std::collections::BTreeMap;
 
-use fog_api::agent::{Hello, NodeFacts, Pressure, Sample};
+use fog_api::agent::{Hello, NodeFacts};
 use fog_api::event::Event;
-use fog_api::node::SamplePoint;
 use jiff::Timestamp;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-use uuid::Uuid;
 
 use super::{Store, StoreError, events, json, parse, time};
 
@@ -45,6 +42,15 @@ pub struct StoredNode {
     pub heartbeat_at: Option<Timestamp>,
     /// What a person ordered.
     pub order: NodeOrder,
+}
+
+impl StoredNode {
+    /// Whether both say the same of their node, whenever it was last heard and whatever was ordered.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.agent_version == other.agent_version
+            && self.transfer_address == other.transfer_address
+            && self.facts == other.facts
+    }
 }
 
 impl Store {
@@ -103,8 +109,10 @@ impl Store {
     /// Every node.
     pub async fn nodes(&self) -> Result<Vec<StoredNode>, StoreError> {
         let rows = sqlx::query(
-            "SELECT name, agent_version, transfer_address, facts, heartbeat_at_ms, cordoned, draining
-             FROM nodes ORDER BY name",
+            "SELECT name, agent_version, transfer_address, facts, heartbeats.at_ms, cordoned, draining
+             FROM nodes LEFT JOIN node_numbers ON node_numbers.node = nodes.name
+                        LEFT JOIN heartbeats ON heartbeats.node = node_numbers.number
+             ORDER BY name",
         )
         .fetch_all(&self.readers)
         .await?;
@@ -120,108 +128,5 @@ impl Store {
                 })
             })
             .collect()
-    }
-
-    /// Keeps a batch of samples; those that are known already are passed over.
-    pub async fn save_samples(
-        &self,
-        node: &str,
-        boot: Uuid,
-        samples: &[Sample],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.telemetry.begin_with("BEGIN IMMEDIATE").await?;
-        for sample in samples {
-            sqlx::query(
-                "INSERT OR IGNORE INTO samples (node, boot, seq, at_ms, cpu, memory, run_queue, pressure_cpu,
-                    pressure_memory, pressure_io, disk, received_bytes_per_s, sent_bytes_per_s, temperature_c)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(node)
-            .bind(boot.to_string())
-            .bind(sample.seq.cast_signed())
-            .bind(sample.at.as_millisecond())
-            .bind(sample.cpu)
-            .bind(sample.memory)
-            .bind(sample.run_queue)
-            .bind(sample.pressure.map(|pressure| pressure.cpu))
-            .bind(sample.pressure.map(|pressure| pressure.memory))
-            .bind(sample.pressure.map(|pressure| pressure.io))
-            .bind(sample.disk)
-            .bind(sample.network_received_bytes_per_s)
-            .bind(sample.network_sent_bytes_per_s)
-            .bind(sample.temperature_c)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        sqlx::query("UPDATE nodes SET heartbeat_at_ms = ? WHERE name = ?")
-            .bind(now.as_millisecond())
-            .bind(node)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    /// A node's samples from `from` to before `to`, in steps; steps without a sample are left out.
-    pub async fn samples(
-        &self,
-        node: &str,
-        from: Timestamp,
-        to: Timestamp,
-        step_s: i64,
-    ) -> Result<Vec<SamplePoint>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT ?2 + (at_ms - ?2) / ?4 * ?4 AS begin, count(*), avg(cpu), max(cpu), avg(memory), max(memory),
-                    avg(run_queue), avg(pressure_cpu), avg(pressure_memory), avg(pressure_io), avg(disk),
-                    avg(received_bytes_per_s), avg(sent_bytes_per_s), max(temperature_c)
-             FROM samples WHERE node = ?1 AND at_ms >= ?2 AND at_ms < ?3 GROUP BY begin ORDER BY begin",
-        )
-        .bind(node)
-        .bind(from.as_millisecond())
-        .bind(to.as_millisecond())
-        .bind(step_s * 1000)
-        .fetch_all(&self.readers)
-        .await?;
-        let pressure = |row: &SqliteRow| {
-            Some(Pressure {
-                cpu: row.get::<Option<f64>, _>(7)?,
-                memory: row.get::<Option<f64>, _>(8)?,
-                io: row.get::<Option<f64>, _>(9)?,
-            })
-        };
-        Ok(rows
-            .iter()
-            .map(|row| SamplePoint {
-                at: time(row.get(0)),
-                samples: row.get::<i64, _>(1).cast_unsigned(),
-                cpu: row.get(2),
-                cpu_max: row.get(3),
-                memory: row.get(4),
-                memory_max: row.get(5),
-                run_queue: row.get(6),
-                pressure: pressure(row),
-                disk: row.get(10),
-                received_bytes_per_s: row.get(11),
-                sent_bytes_per_s: row.get(12),
-                temperature_c: row.get(13),
-            })
-            .collect())
-    }
-
-    /// How many samples of a node are kept.
-    pub async fn sample_count(&self, node: &str) -> Result<u64, StoreError> {
-        let row =
-            sqlx::query("SELECT count(*) FROM samples WHERE node = ?").bind(node).fetch_one(&self.readers).await?;
-        Ok(row.get::<i64, _>(0).cast_unsigned())
-    }
-
-    /// Forgets samples taken before `before`.
-    pub async fn forget_samples(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM samples WHERE at_ms < ?")
-            .bind(before.as_millisecond())
-            .execute(&self.telemetry)
-            .await?;
-        Ok(done.rows_affected())
     }
 }

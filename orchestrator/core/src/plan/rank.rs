@@ -1,7 +1,7 @@
 //! The best destination out of thousands, without looking at each.
 //!
 //! Nodes that can take something are kept in the order of the most they could score. Only the way to a node depends on
-//! the source, and it is unknown for all but the nodes that a link leads to: those are looked at one by one, and of the
+//! the source. Nodes that a link leads to are looked at one by one, and of the
 //! rest as many as could still beat the best found so far. What is found is exactly what looking at every node would
 //! find, because every bound is one: a node's load only grows while a plan is made.
 
