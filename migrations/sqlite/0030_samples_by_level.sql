@@ -1,6 +1,6 @@
 -- Samples at three levels: as they came, by the minute, by the hour. Each level has its own retention.
--- Small integers instead of reals: 40 bytes a row instead of 230 (fractions in 1/10000, degrees in 1/10, run queue in
--- 1/100). Samples are lost with the power at most, so those of before this table are not carried over.
+-- Small integers instead of reals take less room (fractions in 1/10000, degrees in 1/10, run queue in 1/100).
+-- The samples of before are not carried over.
 
 DROP TABLE samples;
 
