@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{flight, link, name, node, now, workload};
+use fog_core::coordinate::Coordinate;
 use fog_core::{
     Action, Availability, InFlight, Migrate, MigrateMode, Node, Plan, Policy, Snapshot, Verdict, Workload,
     WorkloadState, overloads, place, plan, recheck,
@@ -25,8 +26,9 @@ fn any_node(index: usize) -> impl Strategy<Value = Node> {
     );
     let machine = (select(vec![0.5, 1.0, 4.0]), select(vec![0.5, 1.0, 2.0]), prop::bool::weighted(0.9));
     let state = (0..20u8, prop::bool::weighted(0.1), proptest::option::weighted(0.3, 0.0..1.0));
-    (load, machine, state).prop_map(
-        move |((cpu, memory, heat), (cpus, speed, common_arch), (state, cordoned, stall))| {
+    let coordinate = proptest::option::weighted(0.3, (-100.0..100.0f64, 0.01..10.0f64, 0.0..1.0f64));
+    (load, machine, state, coordinate).prop_map(
+        move |((cpu, memory, heat), (cpus, speed, common_arch), (state, cordoned, stall), coordinate)| {
             let mut node = node(NAMES[index], cpu);
             (node.cpus, node.cpu_score, node.memory, node.temperature_c, node.cordoned) =
                 (cpus, speed, memory, heat, cordoned);
@@ -35,6 +37,8 @@ fn any_node(index: usize) -> impl Strategy<Value = Node> {
                 [Availability::Offline, Availability::Suspect].get(usize::from(state)).copied().unwrap_or_default();
             node.draining = state == 2;
             node.pressure = stall.map(|stall| fog_core::model::Pressure { cpu: 0.1, memory: stall / 2.0, io: stall });
+            node.coordinate =
+                coordinate.map(|(x, height, error)| Coordinate { place: [x, 0.0, 0.0, 0.0], height, error });
             node
         },
     )
