@@ -86,9 +86,8 @@ fn groups_refused(app: &Service, plan: &Plan) -> BTreeSet<(String, String)> {
         }
         _ => true,
     };
-    let refused = |action: &&Action| {
-        fog_core::plan::recheck(action, &current, &policy.policy, now).is_err() || !measured(action)
-    };
+    let refused =
+        |action: &&Action| fog_core::plan::recheck(action, &current, &policy.policy, now).is_err() || !measured(action);
     plan.actions.iter().filter(refused).filter_map(group).collect()
 }
 

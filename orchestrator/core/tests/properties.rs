@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use common::{flight, link, name, node, now, workload};
 use fog_core::coordinate::Coordinate;
 use fog_core::{
-    Action, Availability, InFlight, Migrate, MigrateMode, Node, Plan, Policy, Snapshot, Verdict, Workload,
-    WorkloadState, overloads, place, plan, recheck,
+    Action, Availability, Candidate, FactorName, InFlight, Migrate, MigrateMode, Node, Plan, Policy, Snapshot, Trigger,
+    Verdict, Workload, WorkloadState, overloads, place, plan, recheck,
 };
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -134,9 +134,15 @@ proptest! {
         let mut started = snapshot.clone();
         for migrate in moves(&plan) {
             prop_assert!(moved.insert(migrate.workload.clone()), "{} moves twice", migrate.workload);
-            // Choosing looks at few nodes, explaining at all: they agree on which is the best.
-            let chosen = migrate.candidates.first().expect("the chosen one");
-            prop_assert!(chosen.node == migrate.to && chosen.verdict == Verdict::Chosen, "{}", migrate.reason);
+            // Choosing looks at few nodes, explaining at all: they agree on which is the best, or, where filling nodes up
+            // leaves the cluster better off, on which is the fullest.
+            let open = || migrate.candidates.iter().filter(|candidate| candidate.verdict != Verdict::Infeasible);
+            let busy = |candidate: &Candidate| candidate.factors[&FactorName::Cpu].raw.unwrap_or(0.0);
+            let chosen = open().find(|candidate| candidate.verdict == Verdict::Chosen).expect("the chosen one");
+            let fullest = open().map(busy).fold(0.0, f64::max);
+            let packs = migrate.trigger == Trigger::Overload && busy(chosen) >= fullest - 1e-4;
+            let best = migrate.candidates.first().is_some_and(|first| first.node == migrate.to);
+            prop_assert!(chosen.node == migrate.to && (best || packs), "{}", migrate.reason);
             let workload = snapshot.workload(migrate.workload.as_str()).expect("known");
             prop_assert!(workload.migrate != MigrateMode::Never && workload.obstacles.is_empty());
             prop_assert!(workload.state == WorkloadState::Running);
