@@ -26,6 +26,8 @@ pub struct Panel {
 
 const WIDTH: f64 = 380.0;
 const HEIGHT: f64 = 330.0;
+/// Between two lines of text.
+const LINE: f64 = 12.0;
 const COLOURS: [&str; 8] = ["#888888", "#b5651d", "#c0392b", "#8e44ad", "#d4a017", "#0b6e4f", "#2471a3", "#34495e"];
 
 /// Panels side by side.
@@ -63,9 +65,10 @@ impl Panel {
         for decade in x0..=x1 {
             let at = x(10f64.powi(decade));
             let label = number(decade);
+            let anchor = if decade == x1 { "end" } else { "middle" }; // the last one would hang over the edge
             let _ = writeln!(
                 out,
-                "<path d=\"M{at:.1} {top}V{bottom}\" stroke=\"#e4e4e4\"/><text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
+                "<path d=\"M{at:.1} {top}V{bottom}\" stroke=\"#e4e4e4\"/><text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{label}</text>",
                 bottom + 15.0
             );
         }
@@ -88,6 +91,7 @@ impl Panel {
             (top + bottom) / 2.0,
             self.y
         );
+        let mut labels: Vec<Label> = Vec::new();
         for (index, series) in self.series.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             if series.line {
@@ -104,16 +108,37 @@ impl Panel {
                 );
             }
             let Some(last) = series.points.last() else { continue };
-            // Labels stay inside: right of the point, or left of it near the edge.
-            let (dx, anchor) = if x(last.0) > (left + right) / 2.0 { (-6.0, "end") } else { (6.0, "start") };
+            let label = Label::beside(x(last.0), y(last.1), &series.name, (left + right) / 2.0, &labels);
             let _ = writeln!(
                 out,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>",
-                x(last.0) + dx,
-                y(last.1) - 5.0,
-                series.name
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{}\" fill=\"{colour}\">{}</text>",
+                label.x, label.y, label.anchor, series.name
             );
+            labels.push(label);
         }
+    }
+}
+
+/// A label's place: its anchor's point and the width that it takes.
+struct Label {
+    x: f64,
+    y: f64,
+    anchor: &'static str,
+    from: f64,
+    to: f64,
+}
+
+impl Label {
+    /// Right of the point, or left of it beyond the middle; a line higher or lower where another label is already.
+    fn beside(x: f64, y: f64, text: &str, middle: f64, taken: &[Label]) -> Self {
+        let width = 6.2 * text.chars().count() as f64; // sans-serif, 11 px, on the wide side
+        let left = x > middle;
+        let (x, anchor) = if left { (x - 6.0, "end") } else { (x + 6.0, "start") };
+        let (from, to) = if left { (x - width, x) } else { (x, x + width) };
+        let free = |y: f64| taken.iter().all(|other| (other.y - y).abs() >= LINE || other.to < from || to < other.from);
+        let steps = [-5.0, 13.0, -18.0, 26.0, -31.0];
+        let y = steps.iter().map(|step| y + step).find(|y| free(*y)).unwrap_or(y - 5.0);
+        Self { x, y, anchor, from, to }
     }
 }
 
@@ -128,6 +153,16 @@ fn number(decade: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_of_neighbours_do_not_overlap() {
+        let mut taken = Vec::new();
+        for name in ["one beside", "the other", "and a third"] {
+            let label = Label::beside(100.0, 50.0, name, 200.0, &taken);
+            assert!(taken.iter().all(|other: &Label| (other.y - label.y).abs() >= LINE), "{name} at {}", label.y);
+            taken.push(label);
+        }
+    }
 
     #[test]
     fn every_point_is_inside_its_panel() {
