@@ -80,7 +80,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
-    /// The policy in force; `policy check` and `policy test` try one without a server.
+    /// The policy in force: read it, change it, go back; `policy check` and `policy test` try one without a server.
     Policy {
         #[command(subcommand)]
         command: Option<PolicyCommand>,
@@ -136,10 +136,20 @@ pub(crate) enum Command {
         migration: String,
     },
     /// What changes, as it happens.
-    Events {
-        /// Go on for ever, also over lost connections. Without it, print what was decided and moved so far.
-        #[arg(long, short)]
-        follow: bool,
+    Events(Events),
+    /// Who changed what, when, and how it was answered; newest first.
+    Audit {
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Where each setting of fogctl comes from: flag, environment, or default.
+    Config,
+    /// Write the manual pages, one a command, for example: fogctl man /usr/local/share/man/man1
+    Man {
+        /// The folder; it is made if it is missing.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
     /// A completion script for a shell, for example: fogctl completion bash > /etc/bash_completion.d/fogctl
     Completion {
@@ -199,12 +209,74 @@ pub(crate) enum PolicyCommand {
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
     },
+    /// The policy in force as it was written, for example: fogctl policy get > policy.toml
+    Get {
+        /// An earlier version.
+        #[arg(long, value_name = "N")]
+        version: Option<u64>,
+    },
+    /// Put a policy into force.
+    Set {
+        /// The policy, as TOML; `-` reads it from the standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Why, for the history.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        /// Only in the place of this version: if another one is in force by then, nothing changes. Left out: of the one that is
+        /// in force when fogctl looks.
+        #[arg(long, value_name = "N")]
+        replaces: Option<u64>,
+        /// Only say what would change; status 1 if the policy is not valid.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What differs between a version and the one before, or another one.
+    Diff {
+        /// The version; the one in force when it is left out.
+        #[arg(value_name = "N")]
+        version: Option<u64>,
+        /// Compare with this one.
+        #[arg(long, value_name = "N")]
+        against: Option<u64>,
+    },
+    /// Every policy that was in force, newest first: when, by whom, why.
+    History,
+    /// Put an earlier version into force again.
+    Rollback {
+        /// The version; it gets a new number.
+        #[arg(value_name = "N")]
+        version: u64,
+        /// Why, for the history.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
 }
 
 const TEST_HELP: &str = "\
 expected.json says what must be planned, in any order, and who must stay for which reason:
   {\"actions\": [{\"type\": \"migrate\", \"workload\": \"looper\", \"to\": \"C\"}], \"stay\": {\"db\": \"pinned\"}}
 Every action must be named; fields of an action that are left out may be anything, and so may who stays.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on for ever, also over lost connections: nothing is missed and nothing repeated, unless the orchestrator does not
+    /// keep it any more, which is said. Without it, print what was decided and moved so far.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only events of these types, for example `migration,decision`.
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', requires = "follow")]
+    pub(crate) types: Vec<String>,
+    /// Only what is about this node.
+    #[arg(long, value_name = "NODE", requires = "follow")]
+    pub(crate) node: Option<String>,
+    /// Only what is about this workload.
+    #[arg(long, value_name = "NAME", requires = "follow")]
+    pub(crate) workload: Option<String>,
+    /// Begin behind this event's number instead of now.
+    #[arg(long, value_name = "N", requires = "follow")]
+    pub(crate) after: Option<u64>,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Preflight {

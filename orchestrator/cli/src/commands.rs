@@ -1,18 +1,22 @@
 //! One command a file.
 
 mod answer;
+mod audit;
 mod cancel;
 mod completion;
+pub(crate) mod config;
 mod decisions;
 mod drain;
 mod events;
 mod explain;
+mod man;
 mod migrate;
 mod migrations;
 mod nodes;
 mod offline;
 mod plan;
 mod policy;
+mod policy_edit;
 mod policy_test;
 mod preflight;
 mod progress;
@@ -36,6 +40,17 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Policy { command: Some(PolicyCommand::Test { folder, policy }) } => {
             policy_test::run(session, &folder, policy.as_deref())
         }
+        Command::Policy { command: Some(PolicyCommand::Get { version }) } => policy_edit::get(session, version).await,
+        Command::Policy { command: Some(PolicyCommand::Set { file, note, replaces, dry_run }) } => {
+            policy_edit::set(session, &file, note, replaces, dry_run).await
+        }
+        Command::Policy { command: Some(PolicyCommand::Diff { version, against }) } => {
+            policy_edit::diff(session, version, against).await
+        }
+        Command::Policy { command: Some(PolicyCommand::History) } => policy_edit::history(session).await,
+        Command::Policy { command: Some(PolicyCommand::Rollback { version, note }) } => {
+            policy_edit::rollback(session, version, note).await
+        }
         Command::Plan(plan) => plan::run(session, &plan).await,
         Command::Rebalance { dry_run } => plan::rebalance(session, dry_run).await,
         Command::Approve { decision } => answer::approve(session, &decision).await,
@@ -47,7 +62,10 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Uncordon { node } => drain::uncordon(session, &node).await,
         Command::Drain(asked) => drain::run(session, &asked).await,
         Command::Cancel { migration } => cancel::run(session, &migration).await,
-        Command::Events { follow } => events::run(session, follow).await,
+        Command::Events(asked) => events::run(session, asked).await,
+        Command::Audit { limit } => audit::run(session, limit).await,
+        Command::Config => config::run(session),
+        Command::Man { folder } => man::run(&folder),
         Command::Completion { shell } => completion::run(shell),
         Command::Version => version::run(session).await,
     }

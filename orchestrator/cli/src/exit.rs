@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use fog_api::client::ClientError;
+use fog_api::problem::FieldError;
 
 use crate::render::paint::Paint;
 use crate::render::text::clean;
@@ -65,8 +66,9 @@ impl From<ClientError> for Failure {
             ClientError::Problem(problem) => {
                 let mut failure = Self::new(Exit::Failed, what);
                 // A field's error that only repeats the detail helps nobody.
-                for error in problem.errors.iter().filter(|error| !problem.detail.contains(&error.detail)) {
-                    failure = failure.hint(format!("{}: {}", error.pointer, error.detail));
+                let says_more = |error: &&FieldError| error.place.is_some() || !problem.detail.contains(&error.detail);
+                for error in problem.errors.iter().filter(says_more) {
+                    failure = failure.hint(where_and_what(error));
                 }
                 failure
             }
@@ -76,10 +78,33 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// `line 2, column 1, overload.cpu.start: …`, or the pointer to the field of a request.
+pub(crate) fn where_and_what(error: &FieldError) -> String {
+    let mut parts = Vec::new();
+    match &error.place {
+        Some(place) => parts.push(format!("line {}, column {}", place.line, place.column)),
+        None => parts.extend(Some(error.pointer.clone()).filter(|pointer| !pointer.is_empty())),
+    }
+    parts.extend(error.field.clone().filter(|field| !field.is_empty()));
+    if parts.is_empty() { error.detail.clone() } else { format!("{}: {}", parts.join(", "), error.detail) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fog_api::problem::{FieldError, Problem};
+    use fog_api::problem::{Place, Problem};
+
+    #[test]
+    fn an_error_in_a_policy_names_its_place() {
+        let error = FieldError {
+            pointer: "/text".into(),
+            place: Some(Place { line: 2, column: 1 }),
+            field: Some("overload.cpu.strt".into()),
+            detail: "unknown".into(),
+            ..FieldError::default()
+        };
+        assert_eq!(where_and_what(&error), "line 2, column 1, overload.cpu.strt: unknown");
+    }
 
     fn problem(status: u16, detail: &str, field: &str) -> Failure {
         Failure::from(ClientError::Problem(Problem {

@@ -9,6 +9,7 @@ use fog_api::client::{Client, ClientError};
 use serde::Serialize;
 
 use crate::arguments::{Global, Output};
+use crate::commands::config::Setting;
 use crate::exit::{Exit, Failure};
 use crate::render::paint::Paint;
 
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     url: String,
     token: Token,
     output: Output,
+    /// Where the address, the token and the way of writing came from.
+    sources: [&'static str; 3],
     paint_stdout: Paint,
     paint_stderr: Paint,
 }
@@ -32,10 +35,13 @@ impl Session {
     pub(crate) fn new(global: &Global, matches: &ArgMatches) -> Self {
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let token = token(global, given_on_command_line(matches, "token_file"));
+        let token_argument = if matches!(token, Token::File(_)) { "token_file" } else { "token" };
         Self {
             url: global.url.clone(),
-            token: token(global, given_on_command_line(matches, "token_file")),
+            token,
             output: global.output,
+            sources: ["url", token_argument, "output"].map(|argument| source(matches, argument)),
             paint_stdout: Paint::new(colours && std::io::stdout().is_terminal()),
             paint_stderr: Paint::new(colours && std::io::stderr().is_terminal()),
         }
@@ -61,6 +67,23 @@ impl Session {
                     .hint("Set --token-file or FOG_TOKEN_FILE to a file that you may read.")
             }),
         }
+    }
+
+    /// What is in force and where it came from. The token itself is not told.
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        let token = match &self.token {
+            Token::None => None,
+            Token::Given(_) => Some("given, not shown".to_owned()),
+            Token::File(file) => Some(file.display().to_string()),
+        };
+        let name = if matches!(self.token, Token::File(_)) { "token-file" } else { "token" };
+        let output = if self.wants_json() { "json" } else { "table" };
+        let [url_from, token_from, output_from] = self.sources;
+        vec![
+            Setting { name: "url", value: Some(self.url.clone()), from: url_from },
+            Setting { name, value: token, from: token_from },
+            Setting { name: "output", value: Some(output.to_owned()), from: output_from },
+        ]
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -114,6 +137,19 @@ fn given_on_command_line(matches: &ArgMatches, argument: &str) -> bool {
         || matches
             .subcommand()
             .is_some_and(|(_, matches)| matches.value_source(argument) == Some(ValueSource::CommandLine))
+}
+
+/// A flag before or behind the command, the environment variable of that name, or the default.
+fn source(matches: &ArgMatches, argument: &str) -> &'static str {
+    if given_on_command_line(matches, argument) {
+        return "flag";
+    }
+    match (matches.value_source(argument), argument) {
+        (Some(ValueSource::EnvVariable), "url") => "environment, FOG_URL",
+        (Some(ValueSource::EnvVariable), "token") => "environment, FOG_TOKEN",
+        (Some(ValueSource::EnvVariable), _) => "environment, FOG_TOKEN_FILE",
+        _ => "default",
+    }
 }
 
 /// A token file on the command line goes before a token out of the environment.

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use fog_api::client::{Client, ClientError, MigrationFilter, Notice};
+use fog_api::client::{Client, ClientError, MigrationFilter, Told};
 use fog_api::decision::Decision;
-use fog_api::event::Event;
+use fog_api::event::{Event, EventFilter};
 use fog_api::migration::Migration;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::arguments::Events;
 use crate::exit::{Exit, Failure};
 use crate::render::paint::Paint;
 use crate::render::text::clean;
@@ -19,13 +20,16 @@ use crate::session::Session;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-pub(super) async fn run(session: &Session, follow: bool) -> Result<Exit, Failure> {
+pub(super) async fn run(session: &Session, asked: Events) -> Result<Exit, Failure> {
     let client = session.reader()?;
-    if !follow {
+    if !asked.follow {
         return past(session, &client).await;
     }
+    let filter = EventFilter { types: asked.types, node: asked.node, workload: asked.workload };
+    let mut listener =
+        Listener { session, client, filter, seen: asked.after, pause: FIRST_PAUSE, connected_once: false };
     tokio::select! {
-        done = keep_following(session, &client) => done,
+        done = listener.keep_following() => done,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     }
 }
@@ -48,56 +52,66 @@ async fn past(session: &Session, client: &Client) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn keep_following(session: &Session, client: &Client) -> Result<Exit, Failure> {
-    let mut pause = FIRST_PAUSE;
-    let mut connected_once = false;
-    loop {
-        let error = match listen(session, client, &mut pause, &mut connected_once).await {
-            Ok(never) => match never {},
-            Err(Stop::Failure(failure)) => return Err(failure),
-            Err(Stop::Broken(error)) => error,
-        };
-        if !connected_once || !error.is_passing() {
-            return Err(error.into());
-        }
-        eprintln!("{}; reconnecting…", clean(&error.to_string()));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
 enum Stop {
     Broken(ClientError),
     Failure(Failure),
 }
 
-async fn listen(
-    session: &Session,
-    client: &Client,
-    pause: &mut Duration,
-    connected_once: &mut bool,
-) -> Result<std::convert::Infallible, Stop> {
-    let mut notices = client.notices().await.map_err(Stop::Broken)?;
-    if std::mem::replace(connected_once, true) {
-        eprintln!("Connected again; what changed meanwhile is not repeated here, the lists show it.");
-    }
-    *pause = FIRST_PAUSE;
-    while let Some(notice) = notices.next().await {
-        match notice.map_err(Stop::Broken)? {
-            Notice::Ready => {}
-            Notice::Missed => eprintln!("Too slow: some events were missed; the lists show the state."),
-            Notice::Event(event) => tell(session, Timestamp::now(), &event).map_err(Stop::Failure)?,
+struct Listener<'a> {
+    session: &'a Session,
+    client: Client,
+    filter: EventFilter,
+    /// The number of the last event, behind which a new connection goes on.
+    seen: Option<u64>,
+    pause: Duration,
+    connected_once: bool,
+}
+
+impl Listener<'_> {
+    async fn keep_following(&mut self) -> Result<Exit, Failure> {
+        loop {
+            let error = match self.listen().await {
+                Ok(never) => match never {},
+                Err(Stop::Failure(failure)) => return Err(failure),
+                Err(Stop::Broken(error)) => error,
+            };
+            if !self.connected_once || !error.is_passing() {
+                return Err(error.into());
+            }
+            eprintln!("{}; reconnecting…", clean(&error.to_string()));
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
     }
-    let why = "it closed the event stream".to_owned();
-    Err(Stop::Broken(ClientError::Unreachable { url: client.url().to_owned(), why }))
+
+    async fn listen(&mut self) -> Result<std::convert::Infallible, Stop> {
+        let mut told = self.client.occurrences(self.seen, &self.filter).await.map_err(Stop::Broken)?;
+        if std::mem::replace(&mut self.connected_once, true) {
+            eprintln!("Connected again.");
+        }
+        self.pause = FIRST_PAUSE;
+        while let Some(told) = told.next().await {
+            match told.map_err(Stop::Broken)? {
+                Told::Ready(seq) => self.seen = self.seen.max(Some(seq)),
+                Told::Missed => eprintln!("Some events are not kept any more; the lists show the state."),
+                Told::Occurrence(told) => {
+                    self.seen = self.seen.max(told.seq);
+                    self.session.line(&told, |paint| line(told.at, &told.event, paint)).map_err(Stop::Failure)?;
+                }
+            }
+        }
+        let why = "it closed the event stream".to_owned();
+        Err(Stop::Broken(ClientError::Unreachable { url: self.client.url().to_owned(), why }))
+    }
 }
 
 fn tell(session: &Session, at: Timestamp, event: &Event) -> Result<(), Failure> {
-    session.line(event, |paint| {
-        let time = paint.quiet(&units::clock(at, &TimeZone::system()));
-        format!("{time}  {:<13}  {}", event.name(), words(event, paint))
-    })
+    session.line(event, |paint| line(at, event, paint))
+}
+
+fn line(at: Timestamp, event: &Event, paint: Paint) -> String {
+    let time = paint.quiet(&units::clock(at, &TimeZone::system()));
+    format!("{time}  {:<13}  {}", event.name(), words(event, paint))
 }
 
 fn words(event: &Event, paint: Paint) -> String {
