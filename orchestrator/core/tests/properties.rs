@@ -248,12 +248,14 @@ proptest! {
             let load = |name: &str| after.node(name).expect("known").cpu.expect("measured");
             prop_assert!(load(migrate.to.as_str()) <= 0.7 + 1e-9);
         }
-        // Even without any cooldown, nobody who moved goes back.
+        // Even without any cooldown, nobody whom evening out moved goes back. Who left an overloaded node may, once everybody has
+        // forgotten it: there the cooldown and `last_from` prevent it (`nothing_comes_back`).
         let mut rested = after.clone();
         rested.workloads.iter_mut().for_each(|workload| (workload.moved_at, workload.last_from) = (None, None));
         let again = plan(&rested, &policy, now());
         for one in moves(&again).filter(|one| one.trigger == fog_core::Trigger::Balance) {
-            prop_assert!(moves(&first).all(|first| first.workload != one.workload || first.from != one.to), "{}", one.reason);
+            let mut evened = moves(&first).filter(|first| first.trigger == fog_core::Trigger::Balance);
+            prop_assert!(evened.all(|first| first.workload != one.workload || first.from != one.to), "{}", one.reason);
         }
     }
 
