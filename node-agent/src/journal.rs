@@ -53,6 +53,9 @@ pub struct Record {
     /// Named volumes that this migration made at the destination, or moves away from the source.
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// Memory travels after the commit and is not known to be whole at the destination.
+    #[serde(default)]
+    pub memory_pending: bool,
     /// Steps that were begun, with the epoch.
     pub begun: Vec<(Step, u64)>,
     /// Answers that were given.
@@ -78,6 +81,7 @@ impl Record {
             stopped_tasks: Vec::new(),
             resumed: false,
             volumes: Vec::new(),
+            memory_pending: false,
             begun: Vec::new(),
             answers: Vec::new(),
             closed: false,
@@ -94,6 +98,13 @@ impl Record {
     pub fn has_begun(&self, step: Step) -> bool {
         self.begun.iter().any(|(begun, _)| *begun == step)
     }
+}
+
+/// Writes a file that only root may read.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)
 }
 
 /// The records of all migrations, on disk and in memory.

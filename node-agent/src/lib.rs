@@ -13,6 +13,7 @@ pub mod files;
 pub mod journal;
 pub mod links;
 pub mod lock;
+pub mod memory;
 pub mod reporter;
 pub mod runtime;
 pub mod sampler;

@@ -50,6 +50,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Watches over memory that is on its way to a restored container; the agent starts it.
+    #[command(name = "keep-pages", hide = true)]
+    KeepPages,
     /// Print one sample, to see what the agent sees.
     Sample {
         #[command(flatten)]
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::KeepPages => Ok(fog_agent::memory::keeper::run()),
         Command::Run { common, orchestrator, node, token } => {
             log_to_stderr(common.log_format, "info");
             let config = Config::load(common.config.as_deref(), Overrides { orchestrator, node, token })?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fog_api::agent::{Answer, Command as AgentCommand, Order, Outcome, Progress, Report, ToAgent};
+use fog_api::agent::{Answer, Command as AgentCommand, MemoryOrder, Order, Outcome, Progress, Report, ToAgent};
 use fog_api::event::Event as PublicEvent;
 use fog_api::migration::{PhaseEntry, StageProgress};
 use fog_core::migration::{Command, Event, Phase, Role, Step};
@@ -248,6 +248,7 @@ impl Driver {
         record.connections = report.connections.or(record.connections.take());
         record.checkpoint_bytes = report.checkpoint_bytes.or(record.checkpoint_bytes);
         record.sent_bytes = report.sent_bytes.or(record.sent_bytes);
+        record.remember(report.memory);
         if let Some(specification) = report.specification {
             self.migration.specification = Some(specification);
         }
@@ -436,6 +437,14 @@ impl Driver {
         }
     }
 
+    /// The longest freeze that the workload bears: its own label's word, or the policy's.
+    fn max_downtime_ms(&self) -> u64 {
+        let fleet = self.app.fleet();
+        let labels = fleet.workloads.get(&self.migration.record.workload).map(|view| &view.sample.labels);
+        let own = labels.and_then(|labels| labels.get("fogshift.max-downtime-ms")?.parse().ok());
+        own.unwrap_or_else(|| self.app.policy.get().policy.max_downtime_ms)
+    }
+
     fn what(&self, step: Step) -> Option<Order> {
         Some(match step {
             Step::Inspect => Order::Inspect,
@@ -447,8 +456,14 @@ impl Driver {
             Step::Ship => {
                 let node = &self.migration.record.destination;
                 let destination = self.app.fleet().nodes.get(node)?.peer();
-                let keep_connections = self.migration.record.connections.as_ref().is_some_and(|found| found.kept);
-                Order::Ship { destination, ticket: self.migration.ticket.clone()?, keep_connections }
+                let record = &self.migration.record;
+                let keep_connections = record.connections.as_ref().is_some_and(|found| found.kept);
+                let memory = MemoryOrder {
+                    strategy: record.strategy,
+                    max_downtime_ms: Some(self.max_downtime_ms()),
+                    cap_mbps: None,
+                };
+                Order::Ship { destination, ticket: self.migration.ticket.clone()?, keep_connections, memory }
             }
             Step::Restore => Order::Restore,
             Step::Resume => Order::Resume,

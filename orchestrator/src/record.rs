@@ -156,6 +156,7 @@ pub fn migration(id: Uuid, decision: &decision::Decision, migrate: &Migrate, now
         connections: None,
         checkpoint_bytes: None,
         sent_bytes: None,
+        memory: None,
         downtime_ms: None,
     }
 }
@@ -234,6 +235,7 @@ pub fn failure(failure: agent::Failure) -> core::Failure {
         agent::FailureKind::Gone => core::FailureKind::Gone,
         agent::FailureKind::Transfer => core::FailureKind::Stream,
         agent::FailureKind::Cancelled => core::FailureKind::Cancelled,
+        agent::FailureKind::Lost => core::FailureKind::Lost,
         agent::FailureKind::Refused
         | agent::FailureKind::Stale
         | agent::FailureKind::Interrupted

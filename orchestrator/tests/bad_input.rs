@@ -37,7 +37,7 @@ async fn a_migration_that_makes_no_sense_is_refused_by_field() {
             422,
             "strategy-unavailable",
             "/strategy",
-            "not available yet",
+            "fogshift.post-copy=allowed",
         ),
         (json!({"workload": "looper", "strategy": "teleport"}), 400, "malformed", "/strategy", "stop-and-copy"),
         (json!({"workload": 7}), 400, "malformed", "/workload", "string"),

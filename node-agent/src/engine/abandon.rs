@@ -33,6 +33,8 @@ pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult
         discard::remove(inner, &container).await?;
         remove_folder(&restore_folder(inner, &container)).await?;
     }
+    // The held processes are dead: nobody misses their memory any more.
+    inner.memory.stop(command.migration).await;
     if let Some(record) = &record {
         volumes::remove(inner, &record.volumes).await?;
     }

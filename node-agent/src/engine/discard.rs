@@ -7,7 +7,7 @@ use fog_api::agent::{Command, FailureKind, Report, Role};
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::init_of;
-use super::{Inner, blocking, connections, dump, tasks, volumes};
+use super::{Inner, blocking, connections, dump, memory, tasks, volumes};
 
 pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let Some(record) = inner.record(command.migration) else {
@@ -17,17 +17,25 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult
     if record.role != Role::Source {
         return Err(Cause::refused("This node is the destination of the migration, not its source."));
     }
+    let mut memory = None;
     if let Some(container) = &record.container {
+        if record.memory_pending {
+            // Not before the destination has all of the memory that only this copy holds.
+            let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+            memory = memory::drained(inner, command.migration, inspect.as_ref().and_then(init_of)).await?;
+            inner.note(command, Role::Source, |record| record.memory_pending = false).await?;
+        }
         remove(inner, container).await?;
     }
     connections::forget(inner, command.migration);
+    inner.memory.stop(command.migration).await;
     volumes::remove(inner, &record.volumes).await?;
     if let Some(orphan) = record.checkpoint {
         blocking(move || dump::wait_for_orphan(orphan)).await?;
     }
     Folder::of(inner, command.migration).remove().await?;
     inner.note(command, Role::Source, |record| record.closed = true).await?;
-    Ok(Report::default())
+    Ok(Report { memory, ..Report::default() })
 }
 
 /// Kills every task where it is and removes the container. SIGKILL is pending for all of them before Docker can

@@ -4,6 +4,7 @@
 //! them, so a dump that has begun is never cut short: whoever wants to thaw waits for its end. It also outlives the
 //! agent; its identity is in the journal, and it needs nothing of ours to finish.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,6 +27,8 @@ const IGNORES_CGROUPS: [u32; 3] = [1, 2, 0];
 
 /// The first runc with a flag for connections that nobody has accepted yet; before, CRIU's configuration file has the say.
 const SKIPS_IN_FLIGHT: [u32; 3] = [1, 3, 0];
+/// CRIU's page server is looked for so often.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A dump that takes longer than this is stuck.
 pub(super) const LONGEST: Duration = Duration::from_secs(600);
@@ -62,6 +65,7 @@ pub(super) struct Plan {
     in_flight: bool,
     network: Network,
     without_cgroups: bool,
+    memory_apart: bool,
 }
 
 impl Plan {
@@ -71,6 +75,7 @@ impl Plan {
         inspect: &Value,
         folder: &Folder,
         destination: &Peer,
+        memory_apart: bool,
     ) -> Result<Plan, Cause> {
         let options = folder.work().join("dump.conf");
         let prepared = blocking({
@@ -97,6 +102,7 @@ impl Plan {
             criu_options,
             in_flight: runc.as_ref().is_some_and(|version| version.at_least(SKIPS_IN_FLIGHT)),
             network: Network::of(inspect),
+            memory_apart,
             without_cgroups: [runc, theirs]
                 .into_iter()
                 .all(|runc| runc.is_some_and(|version| version.at_least(IGNORES_CGROUPS))),
@@ -108,6 +114,7 @@ impl Plan {
 pub(super) struct Dump {
     child: tokio::process::Child,
     folder: Folder,
+    page_server: Option<SocketAddr>,
     pub(super) identity: Option<ProcessIdentity>,
 }
 
@@ -127,7 +134,10 @@ impl Dump {
         let in_flight = plan.in_flight.then_some("--tcp-skip-in-flight");
         // Docker makes the cgroup at the destination, with its limits; the restored tasks are born in it.
         let cgroups = plan.without_cgroups.then_some(["--manage-cgroups-mode", "ignore"]);
-        let child = tokio::process::Command::new("runc")
+        let page_server = if plan.memory_apart { Some(free_port()?) } else { None };
+        let server = page_server.map(|address| address.to_string());
+        let mut command = tokio::process::Command::new("runc");
+        let child = command
             .arg("--root")
             .arg(&plan.root)
             .arg("--log")
@@ -135,6 +145,7 @@ impl Dump {
             .args(["--log-format", "json", "checkpoint", "--leave-running", "--file-locks"])
             .args(empty.into_iter().chain(cgroups).flatten())
             .args(established.into_iter().chain(in_flight))
+            .args(server.iter().flat_map(|address| ["--lazy-pages", "--page-server", address]))
             .arg("--image-path")
             .arg(plan.folder.images())
             .arg("--work-path")
@@ -149,12 +160,25 @@ impl Dump {
             .spawn()
             .map_err(|error| Cause::node("runc could not be started; is it installed", &error))?;
         let identity = child.id().and_then(|pid| tasks::identify(i32::try_from(pid).ok()?));
-        Ok(Dump { child, folder: plan.folder.clone(), identity })
+        Ok(Dump { child, folder: plan.folder.clone(), page_server, identity })
     }
 
     /// Waits for its end; what CRIU says comes with the failure.
     pub(super) async fn finish(&mut self) -> Result<(), Cause> {
-        let status = match tokio::time::timeout(LONGEST, self.child.wait()).await {
+        let page_server = self.page_server;
+        let ended = async {
+            let dismiss = async {
+                match page_server {
+                    Some(address) => dismiss(address).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                status = self.child.wait() => status,
+                () = dismiss => self.child.wait().await,
+            }
+        };
+        let status = match tokio::time::timeout(LONGEST, ended).await {
             Ok(status) => status.map_err(|error| Cause::node("runc checkpoint was lost", &error))?,
             Err(_) => {
                 let message = format!("The dump did not end within {} s.", LONGEST.as_secs());
@@ -174,6 +198,20 @@ impl Dump {
             None => format!("runc checkpoint: {said}"),
         };
         Err(Cause::new(FailureKind::Runtime, format!("The container could not be dumped. {reason}")).with_log(log))
+    }
+}
+
+/// Where CRIU may serve pages: it has to be told a port.
+fn free_port() -> Result<SocketAddr, Cause> {
+    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    free.map_err(|error| Cause::node("There is no free port on the loopback interface", &error))
+}
+
+/// CRIU has dumped everything but memory and offers that to whoever connects. We read it from the frozen tasks
+/// ourselves, so all it hears is a connection that closes, upon which it ends well.
+async fn dismiss(page_server: SocketAddr) {
+    while tokio::net::TcpStream::connect(page_server).await.is_err() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -31,6 +31,7 @@ mod image;
 mod images;
 mod inspect;
 mod lanes;
+mod memory;
 mod open_files;
 mod recover;
 mod reserve;
@@ -120,6 +121,7 @@ struct Inner {
     files: files_in::FilesIn,
     catches: connections::Catches,
     criu: tokio::sync::OnceCell<Option<crate::tools::Version>>,
+    memory: memory::Movements,
     running: Mutex<HashMap<CommandKey, watch::Receiver<Option<Answer>>>>,
 }
 
@@ -146,6 +148,7 @@ impl Engine {
             files: files_in::FilesIn::default(),
             catches: connections::Catches::default(),
             criu: tokio::sync::OnceCell::new(),
+            memory: memory::Movements::default(),
             running: Mutex::default(),
             config,
         })))
@@ -241,14 +244,14 @@ impl Engine {
             Order::Reserve { specification, ticket, source } => {
                 reserve::reserve(&self.0, &command, specification, ticket, source).await
             }
-            Order::Ship { destination, ticket, keep_connections } => {
-                let way = ship::Way { destination, ticket, keep_connections: *keep_connections };
+            Order::Ship { destination, ticket, keep_connections, memory } => {
+                let way = ship::Way { destination, ticket, keep_connections: *keep_connections, memory };
                 ship::ship(&self.0, &command, way, &lane.cancel, &reporter).await
             }
             Order::Restore => restore::restore(&self.0, &command, &lane.cancel, &reporter).await,
             Order::Resume => resume::resume(&self.0, &command).await,
             Order::Discard => discard::discard(&self.0, &command).await,
-            Order::Settle => settle::settle(&self.0, &command).await,
+            Order::Settle => settle::settle(&self.0, &command, &reporter).await,
             Order::Thaw => thaw::thaw(&self.0, &command).await,
             Order::Abandon => abandon::abandon(&self.0, &command).await,
         };

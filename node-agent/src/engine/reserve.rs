@@ -49,6 +49,7 @@ pub(super) async fn reserve(
     let folder = Folder::of(inner, command.migration);
     folder.create().await?;
     inner.arrivals.expect(command.migration, ticket, folder.path(), source);
+    inner.memory.expect(inner, command.migration, &folder)?;
     inner.files.begin(inner, command, specification, image.is_none());
     let container = match image {
         Some(image) => Some(place(inner, command, specification, &image).await?),

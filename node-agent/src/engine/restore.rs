@@ -5,7 +5,7 @@
 //! large one is started only when the rest of its stream is a matter of moments ([`SOON`]). fog-runc asks over the agent's socket what to do and waits; the
 //! [`Verdict`] is given when every byte was verified, or when the stream broke.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::init_of;
 use super::reserve::restore_folder;
-use super::{Inner, Reporter, blocking, console, criu, lock, ms_since, tasks};
+use super::{Inner, Reporter, blocking, console, criu, lock, memory, ms_since, tasks};
 use crate::journal::Record;
 use crate::runtime::DockerError;
 use crate::transfer::{Arrival, Received};
@@ -130,8 +130,41 @@ pub(super) async fn restore(
     inner.restores.end(&container);
     let (received, restore_ms) = restored?;
 
-    let stages_ms = [(Stage::Verify, received.took.as_secs_f64() * 1e3), (Stage::Restore, restore_ms)].into();
+    let mut stages_ms: BTreeMap<_, _> =
+        [(Stage::Verify, received.took.as_secs_f64() * 1e3), (Stage::Restore, restore_ms)].into();
+    if let Some(commit_first) = inner.arrivals.memory_apart(command.migration) {
+        let draining = Instant::now();
+        memory_in_place(inner, command, &container, commit_first, cancel, reporter).await?;
+        if !commit_first {
+            stages_ms.insert(Stage::Drain, ms_since(draining));
+        }
+    }
     Ok(Report { container: Some(container), stages_ms, ..Report::default() })
+}
+
+/// Before the commit all of the memory is there, or something watches over what is missing.
+async fn memory_in_place(
+    inner: &Arc<Inner>,
+    command: &Command,
+    container: &str,
+    commit_first: bool,
+    cancel: &CancellationToken,
+    reporter: &Reporter,
+) -> Result<(), Cause> {
+    let pages = inner.memory.coming(command.migration).ok_or_else(Cause::cancelled)?;
+    if !commit_first {
+        let filled = tokio::select! {
+            () = cancel.cancelled() => return Err(Cause::cancelled()),
+            filled = memory::filled(&pages, memory::SHORT_PATIENCE, reporter) => filled,
+        };
+        return filled.map(drop).map_err(|reason| broken(&reason));
+    }
+    let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    let init = inspect.as_ref().and_then(init_of);
+    let init = init.ok_or_else(|| Cause::new(FailureKind::Runtime, "The restored container has no process."))?;
+    inner.note(command, Role::Destination, |record| record.memory_pending = true).await?;
+    let guarded = blocking(move || pages.guard(init)).await?;
+    guarded.map_err(|error| Cause::node("Nothing could watch over the missing memory", &error))
 }
 
 /// Waits for the container's log and puts it in place.
@@ -225,7 +258,25 @@ async fn under_verdict(
         Ok(go) => drop(verdict.send_replace(Some(go))),
         Err(cause) => return refuse(start, cause).await,
     }
-    match tokio::time::timeout(LONGEST_RESTORE, &mut start).await {
+    // CRIU may wait for a page that will never come. Without our descriptors it reads zeros and ends; nothing of it runs.
+    let given_up = async {
+        match inner.memory.coming(command.migration) {
+            Some(pages) => tokio::select! {
+                () = cancel.cancelled() => Cause::cancelled(),
+                Err(reason) = memory::filled(&pages, memory::SHORT_PATIENCE, reporter) => broken(&reason),
+            },
+            None => std::future::pending().await,
+        }
+    };
+    let started = tokio::select! {
+        started = tokio::time::timeout(LONGEST_RESTORE, &mut start) => started,
+        cause = given_up => {
+            inner.memory.stop(command.migration).await;
+            drop(tokio::time::timeout(LONGEST_RESTORE, start).await);
+            return Err(cause);
+        }
+    };
+    match started {
         Ok(Ok(Ok(()))) => {}
         Ok(started) => return Err(not_restored(folder, started).await),
         Err(_) => {
@@ -298,13 +349,19 @@ async fn ready(inner: &Arc<Inner>, command: &Command, container: &str, folder: &
     let criu_config = restore_folder(inner, container).join("criu.conf");
     let criu_options = criu_config.with_file_name("restore.conf");
     let (images, place, further) = (folder.images(), criu_config.clone(), criu_options.clone());
+    let apart = inner.arrivals.memory_apart(command.migration).and(inner.memory.coming(command.migration));
+    let work = folder.work();
     let prepared = blocking(move || {
         // The annotation `org.criu.config` names this file, and runc's default one counts no longer then; so it is
         // repeated.
         let theirs = criu::node_options();
         let fate = Fate::of(&images);
         let established = if fate.established() { "tcp-established\n" } else { "" };
-        std::fs::write(place, format!("{theirs}\nleave-stopped\n{established}"))?;
+        let lazily = if apart.is_some() { "lazy-pages\n" } else { "" };
+        std::fs::write(place, format!("{theirs}\nleave-stopped\n{established}{lazily}"))?;
+        if let Some(pages) = apart {
+            pages.expect_processes(&images, &work)?;
+        }
         std::fs::write(further, criu::options(&theirs) + fate.option())?;
         let network = criu::has_network(&images)?;
         let wired_first = network || criu::needs_wiring(&images)?;

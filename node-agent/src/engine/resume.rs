@@ -23,6 +23,13 @@ pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult 
     if record.resumed {
         return Ok(staged(Stage::Resume, 0.0));
     }
+    if record.memory_pending && inner.memory.coming(command.migration).is_none() {
+        return Err(Cause::new(
+            FailureKind::Lost,
+            "This node's agent ended while memory of the held container was on its way, and the container with it. The source still \
+             holds its frozen copy, of which nothing has run since: `docker unpause` there brings it back.",
+        ));
+    }
     let inspect = inner.docker.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;
     let inspect = inspect.ok_or_else(|| Cause::gone("The held container was removed by somebody else."))?;
     let init = init_of(&inspect).filter(|_| state_is(&inspect, "Running"));

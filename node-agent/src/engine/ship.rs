@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{Command, FailureKind, Peer, Report, Role, Stage, Step, Ticket};
+use fog_api::agent::{Command, FailureKind, MemoryOrder, Peer, Report, Role, Stage, Step, Ticket};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use super::files_out::FilesOut;
 use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
+use super::memory::{Ahead, Move};
 use super::{Inner, Reporter, address, blocking, image, ms_since, volumes};
 use crate::journal::Record;
 use crate::runtime::specification;
@@ -37,6 +38,7 @@ pub(super) struct Way<'a> {
     pub(super) destination: &'a Peer,
     pub(super) ticket: &'a Ticket,
     pub(super) keep_connections: bool,
+    pub(super) memory: &'a MemoryOrder,
 }
 
 pub(super) async fn ship(
@@ -47,6 +49,7 @@ pub(super) async fn ship(
     reporter: &Reporter,
 ) -> StepResult {
     let Way { destination, keep_connections, .. } = way;
+    let to = Move { inner, migration: command.migration, destination, reporter, cancel };
     let ticket = TicketKey::decode(way.ticket)
         .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
     let (inspect, memory_bytes) = movable(inner, &command.workload).await?;
@@ -68,33 +71,44 @@ pub(super) async fn ship(
     let mut files = FilesOut::of(inner, &inspect).await?;
     let log = Console::of(&inspect);
     let syncing = Instant::now();
-    let already = Already { log: log.clone(), memory_bytes };
-    let prepare = prepare(inner, command, &inspect, destination, ticket, already, &mut files, reporter);
-    let (mut outgoing, console) = or_cancelled(cancel, prepare).await?;
+    let already = Already { log: log.clone(), memory_bytes, memory: way.memory };
+    let prepare = prepare(&to, &inspect, ticket, already, &mut files);
+    let (mut outgoing, console, mut ahead) = or_cancelled(cancel, prepare).await?;
+    let mut stages = BTreeMap::from([(Stage::Sync, ms_since(syncing))]);
+    let init = init_of(&inspect).ok_or_else(|| Cause::gone("The container has no process any more."))?;
+    if ahead.way.rounds {
+        let rounds = Instant::now();
+        ahead.rounds(&to, init, &mut outgoing).await?;
+        stages.insert(Stage::PreCopy, ms_since(rounds));
+        let soon = outgoing.announce(0).await;
+        soon.map_err(Cause::transfer(&destination.node))?;
+    }
     if !specification::never_restarts(&policy) {
         // Otherwise Docker would start the container anew when its frozen process is killed.
         let never = json!({"Name": "no", "MaximumRetryCount": 0});
         let set = inner.docker.set_restart_policy(&container, &never).await;
         set.map_err(Cause::docker("suspend the restart policy"))?;
     }
-    let plan = Plan::make(&container, &inspect, &folder, destination).await?;
-    let frozen_with = move |record: &mut Record| (record.froze, record.closed_network) = (true, keep_connections);
+    let plan = Plan::make(&container, &inspect, &folder, destination, true).await?;
+    let commit_first = ahead.way.commit_first;
+    let frozen_with = move |record: &mut Record| {
+        (record.froze, record.closed_network, record.memory_pending) = (true, keep_connections, commit_first);
+    };
     inner.note(command, Role::Source, frozen_with).await?;
     if cancel.is_cancelled() {
         return Err(Cause::cancelled());
     }
 
-    let mut stages = BTreeMap::from([(Stage::Sync, ms_since(syncing))]);
     let frozen = Instant::now();
-    let init = init_of(&inspect);
+    let first = Some(init);
     let close =
-        async { if keep_connections { connections::close(inner, command.migration, init).await } else { Ok(()) } };
-    let (pausing, closed) = tokio::join!(Pausing::begin(&inner.docker, &container, init), close);
+        async { if keep_connections { connections::close(inner, command.migration, first).await } else { Ok(()) } };
+    let (pausing, closed) = tokio::join!(Pausing::begin(&inner.docker, &container, first), close);
     if let Err(cause) = closed {
         drop(pausing.end().await);
         return Err(cause);
     }
-    let fate = match (keep_connections, address::outward(init).await) {
+    let fate = match (keep_connections, address::outward(first).await) {
         (true, _) => Fate::Kept,
         (false, Ok(0)) => Fate::Internal,
         (false, _) => Fate::Closed,
@@ -103,7 +117,7 @@ pub(super) async fn ship(
     reporter.tell(Stage::Dump, 0, None);
 
     let dumping = Instant::now();
-    let tail = tail(console, log, init, container.clone());
+    let tail = tail(console, log, first, container.clone());
     let dump = dump(inner, command, &plan, fate, &mut outgoing, &mut files, cancel);
     // All three come to their end, whatever becomes of the others: a pause on its way must not land after a thaw.
     let (dumped, tail, paused) = tokio::join!(dump, tail, pausing.end());
@@ -121,10 +135,23 @@ pub(super) async fn ship(
     stages.insert(Stage::Ship, ms_since(shipping));
     inner.bandwidth.learn(&destination.node, outgoing.content_bytes() - before, shipping.elapsed());
 
+    ahead.begin(&folder, init, &way.ticket.0, &destination.transfer_address).await?;
+    if !ahead.way.commit_first {
+        let draining = Instant::now();
+        ahead.whole(&to).await?;
+        stages.insert(Stage::Drain, ms_since(draining));
+    }
+    let report = ahead.report();
+    if let Some(drain_ms) = report.drain_ms.filter(|_| report.frozen_sent_bytes > report.frozen_total_bytes / 2) {
+        let took = Duration::from_secs_f64(drain_ms / 1e3);
+        inner.bandwidth.learn(&destination.node, report.frozen_sent_bytes, took);
+    }
+
     Ok(Report {
         stages_ms: stages,
         checkpoint_bytes: Some(checkpoint_bytes),
-        sent_bytes: Some(outgoing.sent_bytes()),
+        sent_bytes: Some(outgoing.sent_bytes() + report.sent_bytes()),
+        memory: Some(report),
         frozen_ms: Some(ms_since(frozen)),
         ..Report::default()
     })
@@ -140,40 +167,39 @@ async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = 
 }
 
 /// What is known of the container before anything is sent.
-struct Already {
+struct Already<'a> {
     log: Option<PathBuf>,
     memory_bytes: u64,
+    memory: &'a MemoryOrder,
 }
 
 /// Connects, sends the image if it is wanted, the log so far, and the files as they are while the container runs; says
 /// how much will come.
-#[expect(clippy::too_many_arguments, reason = "one call, and each is something else")]
 async fn prepare(
-    inner: &Arc<Inner>,
-    command: &Command,
+    to: &Move<'_>,
     inspect: &Value,
-    destination: &Peer,
     ticket: TicketKey,
-    already: Already,
+    already: Already<'_>,
     files: &mut FilesOut,
-    reporter: &Reporter,
-) -> Result<(Outgoing, Option<Console>), Cause> {
-    let outgoing = Outgoing::connect(&destination.transfer_address, command.migration, ticket).await;
+) -> Result<(Outgoing, Option<Console>, Ahead), Cause> {
+    let Move { inner, destination, reporter, .. } = *to;
+    let outgoing = Outgoing::connect(&destination.transfer_address, to.migration, ticket.clone()).await;
     let mut outgoing = outgoing.map_err(Cause::transfer(&destination.node))?;
+    let ahead = Ahead::open(to, ticket, already.memory, &mut outgoing).await?;
     image::offer(inner, inspect, &mut outgoing, &destination.node, reporter).await?;
     let prepared = async {
         let console = match already.log {
             Some(log) => Some(Console::send_history(&log, &mut outgoing).await?),
             None => None,
         };
-        // An estimate: what is in memory now. The dump's own size follows.
-        outgoing.announce(already.memory_bytes).await?;
+        // How much comes before the destination's Docker is needed: an estimate.
+        outgoing.announce(if ahead.way.rounds { already.memory_bytes } else { 0 }).await?;
         outgoing.end_history().await?;
         Ok(console)
     };
     let console = prepared.await.map_err(Cause::transfer(&destination.node))?;
     files.while_running(inner, &mut outgoing, &destination.node, reporter).await?;
-    Ok((outgoing, console))
+    Ok((outgoing, console, ahead))
 }
 
 /// What the container logged after its history was sent. It is frozen: nothing follows.

@@ -17,6 +17,7 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
     if record.as_ref().is_some_and(|record| record.role != Role::Source) {
         return Err(Cause::refused("This node is the destination of the migration, not its source."));
     }
+    inner.memory.stop(command.migration).await;
     if let Some(orphan) = record.as_ref().and_then(|record| record.checkpoint)
         && !blocking(move || dump::wait_for_orphan(orphan)).await?
     {
@@ -39,6 +40,7 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
         .note(command, Role::Source, |record| {
             record.closed = true;
             record.checkpoint = None;
+            record.memory_pending = false;
         })
         .await?;
     match inspect {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::incoming;
+use super::pages::PageLink;
 use super::seal::TicketKey;
 use crate::files::Piece;
 
@@ -78,7 +79,20 @@ pub(super) struct Slot {
     pub(super) cancel: CancellationToken,
     /// Gone once the stream has come to its end.
     pub(super) delivery: Mutex<Option<Delivery>>,
+    /// Whether memory comes apart, and then whether also after the commit.
+    pub(super) memory: OnceLock<bool>,
+    pub(super) pages: Mutex<Option<TakesPages>>,
     taken: AtomicBool,
+}
+
+/// Takes connections for memory; must not block.
+#[derive(Clone)]
+pub struct TakesPages(pub Arc<dyn Fn(PageLink) + Send + Sync>);
+
+impl std::fmt::Debug for TakesPages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TakesPages")
+    }
 }
 
 impl Slot {
@@ -115,6 +129,8 @@ impl Arrivals {
             arrival: watch::Sender::new(Arrival::Awaited),
             cancel: CancellationToken::new(),
             delivery: Mutex::default(),
+            memory: OnceLock::new(),
+            pages: Mutex::default(),
             taken: AtomicBool::new(false),
         };
         if let Some(old) = self.lock().insert(migration, Arc::new(slot)) {
@@ -127,6 +143,18 @@ impl Arrivals {
         if let Some(slot) = self.slot(migration) {
             *slot.delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivery);
         }
+    }
+
+    /// Who takes the memory of an expected migration. Without, such connections are closed.
+    pub fn take_pages(&self, migration: Uuid, takes: TakesPages) {
+        if let Some(slot) = self.slot(migration) {
+            *slot.pages.lock().unwrap_or_else(PoisonError::into_inner) = Some(takes);
+        }
+    }
+
+    /// What the source said of memory: `Some(commit_first)` when it comes apart.
+    pub fn memory_apart(&self, migration: Uuid) -> Option<bool> {
+        self.slot(migration)?.memory.get().copied()
     }
 
     /// How the stream is doing; `None` when none is expected.

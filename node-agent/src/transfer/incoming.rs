@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use super::arrivals::{Arrival, Arrivals, Delivered, Delivery, Received, Slot};
 use super::handshake::{self, welcome};
 use super::link::{FrameReader, FrameWriter};
-use super::seal::End;
+use super::pages::PageLink;
+use super::seal::{End, Purpose};
 use super::wire::{Frame, Kind};
 use super::{IDLE, TransferError};
 use crate::files::Piece;
@@ -45,6 +46,13 @@ pub(super) async fn serve(
     drop(handshaking);
 
     let slot = arrivals.slot(session.migration).ok_or(TransferError::Handshake("came too late"))?;
+    if let Purpose::Memory(lane) = session.purpose {
+        let takes = slot.pages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let takes = takes.ok_or(TransferError::Handshake("sends memory that nobody expects"))?;
+        let link = PageLink::new(stream, &session, End::Destination, lane)?;
+        (takes.0)(link);
+        return Ok(());
+    }
     if !slot.take() {
         return Err(TransferError::Handshake("connected a second time"));
     }
@@ -122,7 +130,13 @@ async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 files += 1;
             }
             (Frame::EndOfHistory, None) => drop(slot.arrival.send_replace(Arrival::Streaming { bytes: 0, announced })),
-            (Frame::Announce { bytes }, None) => announced = Some(bytes),
+            (Frame::Announce { bytes }, None) => {
+                announced = Some(bytes);
+                if matches!(*slot.arrival.borrow(), Arrival::Streaming { .. }) {
+                    slot.arrival.send_replace(Arrival::Streaming { bytes: image_bytes, announced });
+                }
+            }
+            (Frame::MemoryApart { commit_first }, None) => drop(slot.memory.set(commit_first)),
             (Frame::Finish { files: sent_files, bytes: sent_bytes }, None) => {
                 if (sent_files, sent_bytes) != (files, bytes) {
                     return Err(TransferError::Damaged("files are missing"));

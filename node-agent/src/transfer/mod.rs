@@ -28,14 +28,15 @@ mod handshake;
 mod incoming;
 mod link;
 mod outgoing;
+pub mod pages;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use arrivals::{Arrival, Arrivals, Delivered, Delivery, Received};
+pub use arrivals::{Arrival, Arrivals, Delivered, Delivery, Received, TakesPages};
 pub use bandwidth::Bandwidth;
-pub use outgoing::Outgoing;
+pub use outgoing::{Outgoing, page_link};
 pub use seal::TicketKey;
 pub use wire::Kind;
 

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::handshake::{self, greet};
 use super::link::{FrameReader, FrameWriter};
-use super::seal::{End, TicketKey};
+use super::pages::{Lane, PageLink};
+use super::seal::{End, Purpose, Session, TicketKey};
 use super::wire::{Frame, Kind};
 use super::{CHUNK, IDLE, TransferError};
 use crate::files::Piece;
@@ -22,6 +23,35 @@ const LAST_WORD: Duration = Duration::from_secs(120);
 
 /// A file of this size is read at once; images lie on tmpfs.
 const SMALL: u64 = 64 << 10;
+
+async fn connect(
+    address: &str,
+    migration: Uuid,
+    ticket: TicketKey,
+    purpose: Purpose,
+) -> Result<(TcpStream, Session), TransferError> {
+    let connect = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let user_timeout = u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(&stream, user_timeout).map_err(std::io::Error::from)?;
+        let session = greet(&mut stream, migration, ticket, purpose).await?;
+        Ok::<_, TransferError>((stream, session))
+    };
+    let late = |_| TransferError::Handshake("did not answer in time");
+    timeout(handshake::DEADLINE, connect).await.map_err(late)?
+}
+
+/// Opens a connection for memory, beside or after the one for everything else.
+pub async fn page_link(
+    address: &str,
+    migration: Uuid,
+    ticket: TicketKey,
+    lane: Lane,
+) -> Result<PageLink, TransferError> {
+    let (stream, session) = connect(address, migration, ticket, Purpose::Memory(lane)).await?;
+    Ok(PageLink::new(stream, &session, End::Source, lane)?)
+}
 
 /// A connection that both ends have proven to be the right one.
 pub struct Outgoing {
@@ -34,16 +64,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Connects and proves the ticket.
     pub async fn connect(address: &str, migration: Uuid, ticket: TicketKey) -> Result<Outgoing, TransferError> {
-        let connect = async {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let user_timeout = u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX);
-            sockopt::set_tcp_user_timeout(&stream, user_timeout).map_err(std::io::Error::from)?;
-            let session = greet(&mut stream, migration, ticket).await?;
-            Ok::<_, TransferError>((stream, session))
-        };
-        let late = |_| TransferError::Handshake("did not answer in time");
-        let (stream, session) = timeout(handshake::DEADLINE, connect).await.map_err(late)??;
+        let (stream, session) = connect(address, migration, ticket, Purpose::State).await?;
         let (reader, writer) = stream.into_split();
         Ok(Outgoing {
             reader: FrameReader::new(reader, session.seal(End::Destination)),
@@ -71,6 +92,11 @@ impl Outgoing {
     /// Says that the container's log is complete up to now.
     pub async fn end_history(&mut self) -> Result<(), TransferError> {
         self.write(&Frame::EndOfHistory).await
+    }
+
+    /// Says that memory comes over connections of its own.
+    pub async fn memory_apart(&mut self, commit_first: bool) -> Result<(), TransferError> {
+        self.write(&Frame::MemoryApart { commit_first }).await
     }
 
     /// Says how much is to come.

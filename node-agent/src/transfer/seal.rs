@@ -34,6 +34,36 @@ pub(super) struct Session {
     pub(super) migration: Uuid,
     pub(super) source: Nonce,
     pub(super) destination: Nonce,
+    /// What the connection is for.
+    pub(super) purpose: Purpose,
+}
+
+/// What a connection is for; in every key, so that none can be passed off as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Files, images and their acknowledgement.
+    State,
+    /// Memory.
+    Memory(super::pages::Lane),
+}
+
+impl Purpose {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Purpose::State => 0,
+            Purpose::Memory(super::pages::Lane::Bulk) => 1,
+            Purpose::Memory(super::pages::Lane::Urgent) => 2,
+        }
+    }
+
+    pub(super) const fn decode(code: u8) -> Option<Purpose> {
+        match code {
+            0 => Some(Purpose::State),
+            1 => Some(Purpose::Memory(super::pages::Lane::Bulk)),
+            2 => Some(Purpose::Memory(super::pages::Lane::Urgent)),
+            _ => None,
+        }
+    }
 }
 
 /// Who speaks.
@@ -64,6 +94,7 @@ impl Session {
     fn derive(&self, context: &str) -> Hash {
         let mut hasher = Hasher::new_derive_key(context);
         hasher.update(&self.ticket.0).update(self.migration.as_bytes()).update(&self.source).update(&self.destination);
+        hasher.update(&[self.purpose.code()]);
         hasher.finalize()
     }
 }
@@ -74,11 +105,25 @@ pub(super) struct Seal {
     count: u64,
 }
 
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seal(secret)")
+    }
+}
+
 impl Seal {
     /// The next frame's tag.
     pub(super) fn tag(&mut self, body: &[u8]) -> Hash {
+        self.tag_of(&[body])
+    }
+
+    /// The next frame's tag, its body in parts.
+    pub(super) fn tag_of(&mut self, body: &[&[u8]]) -> Hash {
         let mut hasher = Hasher::new_keyed(&self.key);
-        hasher.update(&self.count.to_be_bytes()).update(body);
+        hasher.update(&self.count.to_be_bytes());
+        for part in body {
+            hasher.update(part);
+        }
         self.count += 1;
         hasher.finalize()
     }
@@ -90,7 +135,7 @@ mod tests {
 
     fn session(ticket: u8) -> Session {
         let ticket = TicketKey([ticket; 32]);
-        Session { ticket, migration: Uuid::nil(), source: [1; 32], destination: [2; 32] }
+        Session { ticket, migration: Uuid::nil(), source: [1; 32], destination: [2; 32], purpose: Purpose::State }
     }
 
     #[test]
@@ -105,6 +150,9 @@ mod tests {
         let plain = session(1);
         let mut other_nonce = session(1);
         other_nonce.destination[0] = 9;
+        let mut other_purpose = session(1);
+        other_purpose.purpose = Purpose::Memory(super::super::pages::Lane::Bulk);
+        assert_ne!(plain.proof(End::Source), other_purpose.proof(End::Source));
         assert_ne!(plain.proof(End::Source), session(2).proof(End::Source));
         assert_ne!(plain.proof(End::Source), other_nonce.proof(End::Source));
         assert_ne!(plain.proof(End::Source), plain.proof(End::Destination));

@@ -65,6 +65,8 @@ pub(super) enum Frame<'a> {
     Wanted,
     /// Part of the image's archive.
     Archive(&'a [u8]),
+    /// Memory comes over connections of its own; `commit_first`: also after the commit.
+    MemoryApart { commit_first: bool },
 }
 
 impl<'a> Frame<'a> {
@@ -116,6 +118,7 @@ impl<'a> Frame<'a> {
                 body.push(16);
                 body.extend(content);
             }
+            Frame::MemoryApart { commit_first } => body.extend([17, u8::from(commit_first)]),
         }
     }
 
@@ -163,6 +166,12 @@ impl<'a> Frame<'a> {
             14 => Frame::Offer,
             15 => Frame::Wanted,
             16 => return Ok(Frame::Archive(rest)),
+            17 => {
+                return match rest {
+                    [flag @ 0..=1] => Ok(Frame::MemoryApart { commit_first: *flag == 1 }),
+                    _ => Err(TransferError::Damaged("a flag")),
+                };
+            }
             3 => Frame::EndOfFile,
             4 => Frame::EndOfHistory,
             5 => Frame::Alive,
@@ -211,7 +220,7 @@ mod tests {
                 Frame::EndOfHistory, Frame::Alive, Frame::Announce { bytes }, Frame::Finish { files, bytes },
                 Frame::Received { files, bytes }, Frame::Rejected(&reason),
                 Frame::Change(&content), Frame::Block { offset: bytes, content: &content }, Frame::Ask, Frame::Reached,
-                Frame::Offer, Frame::Wanted, Frame::Archive(&content),
+                Frame::Offer, Frame::Wanted, Frame::Archive(&content), Frame::MemoryApart { commit_first: files > 9 },
             ] {
                 let body = body(&frame);
                 prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);

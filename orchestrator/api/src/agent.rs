@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::migration::Connections;
+use crate::migration::{Connections, Strategy};
 use crate::preflight::Finding;
 use crate::workload::WorkloadState;
 
@@ -429,6 +429,9 @@ pub enum Order {
         /// Established connections go on at the destination: the container's address follows it.
         #[serde(default)]
         keep_connections: bool,
+        /// How memory travels.
+        #[serde(default)]
+        memory: MemoryOrder,
     },
     /// See [`Step::Restore`].
     Restore,
@@ -459,6 +462,52 @@ impl Order {
             Order::Abandon => Step::Abandon,
         }
     }
+}
+
+/// How memory is to travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryOrder {
+    /// Never `auto`, which means stop-and-copy here.
+    pub strategy: Strategy,
+    /// The longest freeze that the workload bears: a move that would take longer is refused before it.
+    pub max_downtime_ms: Option<u64>,
+    /// The most that memory may take of the link.
+    pub cap_mbps: Option<f64>,
+}
+
+/// What became of memory.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct MemoryReport {
+    /// Rounds while the container ran, in their order.
+    pub rounds: Vec<MemoryRound>,
+    /// Memory that was to be accounted for when the container was frozen.
+    pub frozen_total_bytes: u64,
+    /// Of it, content that had to be sent after the freeze.
+    pub frozen_content_bytes: u64,
+    /// Bytes that went over the network for it.
+    pub frozen_sent_bytes: u64,
+    /// From the end of the dump until nothing was missing at the destination.
+    pub drain_ms: Option<f64>,
+}
+
+impl MemoryReport {
+    /// Bytes that went over the network for memory.
+    pub fn sent_bytes(&self) -> u64 {
+        self.rounds.iter().map(|round| round.sent_bytes).sum::<u64>() + self.frozen_sent_bytes
+    }
+}
+
+/// One round over a running container's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryRound {
+    /// Memory that had changed since the round before, or all of it.
+    pub content_bytes: u64,
+    /// Bytes that went over the network for it.
+    pub sent_bytes: u64,
+    /// How long it took.
+    pub took_ms: f64,
 }
 
 /// A migration's secret: 32 random bytes in hexadecimal, known to the orchestrator and both agents.
@@ -502,6 +551,8 @@ pub struct Progress {
 pub enum Stage {
     /// Files travel while the container runs: its image, its volumes, its writable layer.
     Sync,
+    /// Memory travels while the container runs.
+    PreCopy,
     /// Every task stops.
     Freeze,
     /// CRIU writes the images.
@@ -512,6 +563,8 @@ pub enum Stage {
     Verify,
     /// CRIU rebuilds the tasks.
     Restore,
+    /// Memory fills the restored tasks; after the commit while they run.
+    Drain,
     /// The tasks run again.
     Resume,
 }
@@ -553,6 +606,8 @@ pub struct Report {
     pub sent_bytes: Option<u64>,
     /// `ship`: how long the container had been frozen when this answer left.
     pub frozen_ms: Option<f64>,
+    /// `ship`, and `discard` where memory travelled after the commit.
+    pub memory: Option<MemoryReport>,
     /// `thaw`: the source's container was seen running.
     pub seen_running: Option<bool>,
 }
@@ -585,6 +640,8 @@ pub enum FailureKind {
     Transfer,
     /// CRIU, runc or Docker said no.
     Runtime,
+    /// Memory that the running container needs can never come.
+    Lost,
     /// A `thaw` or `abandon` overtook the step.
     Cancelled,
     /// Anything else on this node: disk, memory, permissions.

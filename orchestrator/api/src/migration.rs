@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::agent::{Stage, Step};
+use crate::agent::{MemoryReport, Stage, Step};
 
 /// How memory travels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -164,9 +164,28 @@ pub struct Migration {
     pub checkpoint_bytes: Option<u64>,
     /// Bytes that went from agent to agent.
     pub sent_bytes: Option<u64>,
+    /// How memory travelled, where it did so by itself.
+    #[serde(default)]
+    pub memory: Option<MemoryReport>,
     /// From the freeze on the source to the first instruction on the destination; an upper bound, too long by at most
     /// two one-way trips between agent and orchestrator (no two clocks are compared).
     pub downtime_ms: Option<f64>,
+}
+
+impl Migration {
+    /// Takes up what a step reports of memory. What travelled after the commit is reported by the last step, which knows
+    /// nothing of the rounds before.
+    pub fn remember(&mut self, report: Option<MemoryReport>) {
+        let Some(mut report) = report else { return };
+        if let Some(before) = self.memory.take() {
+            let later = report.frozen_sent_bytes.saturating_sub(before.frozen_sent_bytes);
+            self.sent_bytes = self.sent_bytes.map(|sent| sent + later);
+            if report.rounds.is_empty() {
+                report.rounds = before.rounds;
+            }
+        }
+        self.memory = Some(report);
+    }
 }
 
 /// A phase and when it began.

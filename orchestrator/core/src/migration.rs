@@ -186,6 +186,8 @@ pub enum FailureKind {
     Gone,
     /// The stream between the two ends broke: the other end may know why.
     Stream,
+    /// Memory that the destination's running container needs can never come.
+    Lost,
     /// The step was overtaken by the roll back.
     Cancelled,
     /// Anything else.
@@ -331,6 +333,13 @@ impl Migration {
                 let before = self.cause.take().map(|c| format!(" It was being rolled back because: {}", c.message));
                 let message = format!("{}{}", failure.message, before.unwrap_or_default());
                 self.cause = Some(Cause { step: Some(step), message, log: failure.log, symptom: false });
+                Vec::new()
+            }
+            // What it was needs a person: the source's frozen copy is all that is left, so nothing more is ordered.
+            Err(failure) if failure.kind == FailureKind::Lost && matches!(step, Step::Resume | Step::Settle) => {
+                self.outstanding.clear();
+                self.phase = Phase::Failed;
+                self.cause = Some(Cause::of(step, failure));
                 Vec::new()
             }
             // What is to be removed is not there: that is what was wanted.

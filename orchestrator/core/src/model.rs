@@ -176,7 +176,7 @@ pub struct Workload {
     pub cpus_usual: Option<f64>,
     /// Memory in use.
     pub memory_bytes: u64,
-    /// Memory written per second; stop-and-copy, the only strategy yet, doesn't depend on it. Default: null, not measured.
+    /// Memory written per second, for the choice of a strategy. Default: null, not measured.
     #[serde(default)]
     pub dirty_bytes_per_s: Option<u64>,
     /// Docker's limits. Default: none.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::explain::first_few;
 use crate::feasibility::{Context, Reason, source_unknown};
 use crate::model::{NodeName, Snapshot, WorkloadName};
+use crate::plan::post_copy_allowed;
 use crate::plan::{Assessed, Candidate, Choice, Migrate, Trigger};
 use crate::policy::Policy;
 use crate::problem::nearest;
@@ -108,10 +109,10 @@ pub fn place(
     if let Some(node) = wanted.filter(|node| node.name == workload.node) {
         return Err(Refusal::AlreadyThere { workload: workload.name.clone(), node: node.name.clone() });
     }
-    let strategy = match strategy {
-        Some(asked) => asked.resolve()?,
-        None => policy.strategy.resolve()?,
-    };
+    let strategy = strategy.filter(|asked| *asked != Strategy::Auto).unwrap_or(policy.strategy);
+    if strategy.is_post_copy() && !post_copy_allowed(workload, policy) {
+        return Err(StrategyUnavailable(strategy).into());
+    }
     let not_movable = |reasons| Refusal::NotMovable { workload: workload.name.clone(), reasons };
     let projection = Projection::new(snapshot, policy, now);
     let source = projection.find(workload.node.as_str()).ok_or_else(|| not_movable(vec![source_unknown(workload)]))?;

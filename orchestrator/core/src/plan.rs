@@ -29,7 +29,7 @@ mod relieve;
 mod resize;
 mod unit;
 
-pub(crate) use choose::{Assessed, Choice};
+pub(crate) use choose::{Assessed, Choice, post_copy_allowed};
 pub use relieve::{plan, recheck};
 
 /// What to do, in order, and what is left alone.

@@ -22,13 +22,78 @@ pub enum Strategy {
     Auto,
 }
 
-/// A strategy was asked for that this version can't do.
+/// A strategy was asked for that the workload does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("strategy {0} is not available yet: use stop-and-copy or auto")]
+#[error(
+    "strategy {0} lets the container run before all of its memory is there, which is lost if the source dies meanwhile: \
+     allow it with the container's label {POST_COPY}=allowed or with strategy = \"{0}\" in the policy, or use pre-copy"
+)]
 pub struct StrategyUnavailable(
     /// What was asked for.
     pub Strategy,
 );
+
+/// The label by which a workload allows post-copy and hybrid; its value is `allowed`.
+pub const POST_COPY: &str = "fogshift.post-copy";
+
+/// Freeze, dump and restore without memory, as measured on an idle machine.
+const FIXED_MS: f64 = 150.0;
+
+/// Shorter freezes than this are not worth any effort.
+const SHORT_MS: f64 = 400.0;
+
+/// What the choice of a strategy depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Facts {
+    /// Memory in use.
+    pub memory_bytes: u64,
+    /// Memory written per second, where it was measured.
+    pub dirty_bytes_per_s: Option<u64>,
+    /// What the link carries, in Mbit/s: measured, or assumed.
+    pub mbps: f64,
+    /// The longest freeze that the workload bears.
+    pub max_downtime_ms: u64,
+    /// It may run before all of its memory is there.
+    pub post_copy: bool,
+}
+
+impl Facts {
+    /// Picks a strategy and says why in one sentence.
+    pub fn choose(&self) -> (Strategy, String) {
+        let rate = self.mbps.max(0.001) * 1e6 / 8.0;
+        let freeze_ms = FIXED_MS + self.memory_bytes as f64 / rate * 1e3;
+        let memory = format!(
+            "{:.0} MiB of memory cross the link in about {:.1} s",
+            self.memory_bytes as f64 / 1_048_576.0,
+            freeze_ms / 1e3
+        );
+        if freeze_ms <= SHORT_MS.min(self.max_downtime_ms as f64) {
+            return (Strategy::StopAndCopy, format!("{memory}, a freeze that short needs no preparation"));
+        }
+        match (self.dirty_bytes_per_s.map(|dirty| dirty as f64 >= rate), self.post_copy) {
+            (Some(true), true) => (
+                Strategy::PostCopy,
+                format!("{memory} and it writes faster than that, so the rest follows while it runs"),
+            ),
+            (_, true) => (
+                Strategy::Hybrid,
+                format!("{memory}, so it is sent while it runs, and what keeps changing follows after the freeze"),
+            ),
+            (Some(true), false) if freeze_ms <= self.max_downtime_ms as f64 => (
+                Strategy::StopAndCopy,
+                format!("{memory} and it writes faster than that, so sending ahead would win nothing"),
+            ),
+            (_, false) => (
+                Strategy::PreCopy,
+                format!(
+                    "{memory}, so it is sent while it runs; refused before the freeze if what keeps changing does not fit into \
+                     {} ms (post-copy is not allowed)",
+                    self.max_downtime_ms
+                ),
+            ),
+        }
+    }
+}
 
 impl Strategy {
     /// Every strategy, in the order of the documentation.
@@ -45,13 +110,9 @@ impl Strategy {
         }
     }
 
-    /// The strategy to use and why, never `Auto`.
-    pub fn resolve(self) -> Result<(Self, &'static str), StrategyUnavailable> {
-        match self {
-            Self::StopAndCopy => Ok((Self::StopAndCopy, "stop-and-copy was asked for")),
-            Self::Auto => Ok((Self::StopAndCopy, "stop-and-copy is the only strategy available in this version")),
-            Self::PreCopy | Self::PostCopy | Self::Hybrid => Err(StrategyUnavailable(self)),
-        }
+    /// Whether the container runs before all of its memory is there.
+    pub fn is_post_copy(self) -> bool {
+        matches!(self, Self::PostCopy | Self::Hybrid)
     }
 }
 
@@ -66,17 +127,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_is_stop_and_copy_and_the_rest_is_refused() {
+    fn the_words_are_those_of_the_interface() {
         for strategy in Strategy::ALL {
             assert_eq!(serde_json::to_string(&strategy).expect("json"), format!("\"{strategy}\""));
-            match strategy.resolve() {
-                Ok((resolved, _)) => assert_eq!(resolved, Strategy::StopAndCopy),
-                Err(refused) => assert_eq!(refused, StrategyUnavailable(strategy)),
-            }
         }
-        assert_eq!(
-            Strategy::PreCopy.resolve().expect_err("not yet").to_string(),
-            "strategy pre-copy is not available yet: use stop-and-copy or auto"
-        );
+    }
+
+    #[test]
+    fn the_choice_follows_memory_link_and_what_is_allowed() {
+        let facts = |mebibytes: u64, mbps, post_copy| Facts {
+            memory_bytes: mebibytes << 20,
+            dirty_bytes_per_s: None,
+            mbps,
+            max_downtime_ms: 2000,
+            post_copy,
+        };
+        assert_eq!(facts(4, 1000.0, true).choose().0, Strategy::StopAndCopy);
+        assert_eq!(facts(1024, 1000.0, false).choose().0, Strategy::PreCopy);
+        assert_eq!(facts(1024, 1000.0, true).choose().0, Strategy::Hybrid);
+        let fast_writer = |post_copy| Facts { dirty_bytes_per_s: Some(1 << 30), ..facts(200, 1000.0, post_copy) };
+        assert_eq!(fast_writer(true).choose().0, Strategy::PostCopy);
+        assert_eq!(fast_writer(false).choose().0, Strategy::StopAndCopy, "it fits into the budget");
+        let tight = Facts { max_downtime_ms: 500, ..fast_writer(false) };
+        assert_eq!(tight.choose().0, Strategy::PreCopy);
+        assert!(tight.choose().1.contains("500 ms"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_not_allowed_is_never_chosen(
+            memory_bytes: u64, dirty: Option<u64>, mbps in 0.0..1e6, max_downtime_ms: u64, post_copy: bool
+        ) {
+            let facts = Facts { memory_bytes, dirty_bytes_per_s: dirty, mbps, max_downtime_ms, post_copy };
+            let (strategy, why) = facts.choose();
+            proptest::prop_assert!(strategy != Strategy::Auto && !why.is_empty());
+            proptest::prop_assert!(post_copy || !strategy.is_post_copy());
+        }
     }
 }

@@ -122,10 +122,6 @@ fn a_contradiction_is_refused_with_every_field_that_has_one() {
              other wants apart; remove one of the two, or set hard = false",
         ),
         (
-            "strategy = \"hybrid\"\n",
-            "policy.toml:1:1: strategy: \"hybrid\" is not available yet; use \"auto\" or \"stop-and-copy\"",
-        ),
-        (
             "[sampling]\nwindow = 0\ninterval_s = inf\n",
             "policy.toml:3:1: sampling.interval_s: inf is out of range; give a number above 0 and at most 3600\n\
              policy.toml:2:1: sampling.window: 0 is out of range; give a whole number from 1 to 1000",

@@ -265,7 +265,7 @@ impl RouteError {
                     (S::CONFLICT, "no-feasible-destination", "No node can take the workload")
                 }
                 Refusal::Strategy(_) => {
-                    (S::UNPROCESSABLE_ENTITY, "strategy-unavailable", "The strategy is not available")
+                    (S::UNPROCESSABLE_ENTITY, "strategy-unavailable", "The workload does not allow the strategy")
                 }
             },
             RouteError::TooLate { .. } => (S::CONFLICT, "too-late", "It is too late to cancel"),

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fog_api::migration::Strategy;
 use fog_e2e::cluster::Cluster;
 use fog_lab::{CgroupVersion, LabConfig, Suite};
 
@@ -40,6 +41,9 @@ struct Downtime {
     /// The hosts' cgroup layout: v1 or v2.
     #[arg(long, default_value = "v2")]
     cgroup: CgroupVersion,
+    /// How memory travels.
+    #[arg(long, default_value = "stop-and-copy")]
+    strategy: String,
     /// A table for people or every raw figure for programs.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -72,11 +76,14 @@ fn downtime(asked: &Downtime) -> Result<()> {
     let cluster = Cluster::up(config, &mut |line| eprintln!("{line}"))?;
     let image = ticker::image()?;
     cluster.lab().load_image(&image).context("cannot load the ticker's image")?;
+    let strategy: Strategy = serde_json::from_value(asked.strategy.clone().into()).with_context(|| {
+        format!("{} is no strategy: use stop-and-copy, pre-copy, post-copy or hybrid", asked.strategy)
+    })?;
     let mut sizes = Vec::new();
     for mib in &asked.mib {
-        sizes.push(moves::measure(&cluster, *mib, asked.moves)?);
+        sizes.push(moves::measure(&cluster, *mib, asked.moves, strategy)?);
     }
-    let report = report::Report::new(asked.suite, asked.cgroup, sizes);
+    let report = report::Report::new((asked.suite, asked.cgroup, strategy), sizes);
     match asked.output {
         Output::Table => print!("{report}"),
         Output::Json => {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use fog_api::migration::{Migration, Phase};
+use fog_api::migration::{Migration, Phase, Strategy};
 use fog_e2e::cluster::Cluster;
 use fog_lab::{Node, wait_until};
 use serde::Serialize;
@@ -35,11 +35,22 @@ pub struct Move {
 }
 
 /// Moves a ticker with so much memory there and back; every other time bare CRIU has its turn.
-pub fn measure(cluster: &Cluster, mib: u32, moves: u32) -> Result<Size> {
+pub fn measure(cluster: &Cluster, mib: u32, moves: u32, strategy: Strategy) -> Result<Size> {
     let mib_word = mib.to_string();
     let a = cluster.node("A");
-    a.run(&["docker", "run", "--detach", "--name", NAME, ticker::IMAGE, ticker::PROGRAM, &mib_word])
-        .context("cannot start the ticker on A")?;
+    a.run(&[
+        "docker",
+        "run",
+        "--detach",
+        "--name",
+        NAME,
+        "--label",
+        "fogshift.post-copy=allowed",
+        ticker::IMAGE,
+        ticker::PROGRAM,
+        &mib_word,
+    ])
+    .context("cannot start the ticker on A")?;
     let mut size = Size { mib, moves: Vec::new(), bare: Vec::new() };
     for (from, to) in [("A", "B"), ("B", "A")].into_iter().cycle().take(moves as usize) {
         cluster.wait_known(NAME, from)?;
@@ -47,7 +58,7 @@ pub fn measure(cluster: &Cluster, mib: u32, moves: u32) -> Result<Size> {
         size.bare.push(bare::measure(cluster.node(from), mib)?);
         settle();
         let began = now_us();
-        let migration = migrate(cluster, to)?;
+        let migration = migrate(cluster, to, strategy)?;
         let gap_ms = gap(cluster.node(to), began)?;
         eprintln!(
             "{mib} MiB {from} → {to}: {gap_ms:.0} ms in the workload, {:.0} ms on the record {:?}",
@@ -68,10 +79,10 @@ fn settle() {
 }
 
 /// What the orchestrator knows of the workload may still be from the middle of the move before.
-fn migrate(cluster: &Cluster, to: &str) -> Result<Migration> {
+fn migrate(cluster: &Cluster, to: &str, strategy: Strategy) -> Result<Migration> {
     let mut refused = String::new();
     let begun = wait_until(PATIENCE, "the move to be accepted", || {
-        let begun = cluster.begin(NAME, to);
+        let begun = cluster.begin_by(NAME, to, strategy);
         refused = begun.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
         Ok(begun.ok())
     });

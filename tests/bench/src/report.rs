@@ -3,6 +3,7 @@
 use std::fmt;
 
 use fog_api::agent::Stage;
+use fog_api::migration::Strategy;
 use fog_lab::{CgroupVersion, Suite};
 use serde::Serialize;
 
@@ -13,22 +14,27 @@ use crate::moves::Size;
 pub struct Report {
     suite: Suite,
     cgroup: CgroupVersion,
+    strategy: Strategy,
     kernel: String,
     cpus: usize,
     sizes: Vec<Size>,
 }
 
 impl Report {
-    pub fn new(suite: Suite, cgroup: CgroupVersion, sizes: Vec<Size>) -> Report {
+    pub fn new((suite, cgroup, strategy): (Suite, CgroupVersion, Strategy), sizes: Vec<Size>) -> Report {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-        Report { suite, cgroup, kernel, cpus, sizes }
+        Report { suite, cgroup, strategy, kernel, cpus, sizes }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, cgroup {}, Linux {}, {} CPUs; milliseconds", self.suite, self.cgroup, self.kernel, self.cpus)?;
+        writeln!(
+            f,
+            "{}, {}, cgroup {}, Linux {}, {} CPUs; milliseconds",
+            self.strategy, self.suite, self.cgroup, self.kernel, self.cpus
+        )?;
         for size in &self.sizes {
             let moves = &size.moves;
             writeln!(
@@ -43,7 +49,16 @@ impl fmt::Display for Report {
             let bare = Spread::of(size.bare.iter().map(|one| one.gap_ms));
             line(f, "gap in the workload", &gap)?;
             line(f, "downtime on the record", &Spread::of(moves.iter().filter_map(|one| one.migration.downtime_ms)))?;
-            for stage in [Stage::Freeze, Stage::Dump, Stage::Ship, Stage::Verify, Stage::Restore, Stage::Resume] {
+            for stage in [
+                Stage::PreCopy,
+                Stage::Freeze,
+                Stage::Dump,
+                Stage::Ship,
+                Stage::Verify,
+                Stage::Restore,
+                Stage::Drain,
+                Stage::Resume,
+            ] {
                 let took = moves.iter().filter_map(|one| one.migration.stages_ms.get(&stage).copied());
                 line(f, &format!("  {stage:?}").to_lowercase(), &Spread::of(took))?;
             }

@@ -104,11 +104,13 @@ impl Cluster {
 
     /// Begins a migration.
     pub fn begin(&self, workload: &str, destination: &str) -> Result<Migration> {
-        let request = MigrationRequest {
-            workload: workload.to_owned(),
-            destination: Some(destination.to_owned()),
-            strategy: Strategy::Auto,
-        };
+        self.begin_by(workload, destination, Strategy::Auto)
+    }
+
+    /// Begins a migration with a strategy.
+    pub fn begin_by(&self, workload: &str, destination: &str, strategy: Strategy) -> Result<Migration> {
+        let request =
+            MigrationRequest { workload: workload.to_owned(), destination: Some(destination.to_owned()), strategy };
         self.ask(|client| async move { client.migrate(&request).await })
     }
 
@@ -188,6 +190,7 @@ pub fn leftovers(node: &fog_lab::Node) -> Result<Vec<String>> {
         let program = line.split_whitespace().next().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
         let words: Vec<&str> = line.split_whitespace().collect();
         matches!(program, "criu" | "fog-runc")
+            || words.contains(&"keep-pages")
             || (program == "runc" && words.iter().any(|word| matches!(*word, "checkpoint" | "restore")))
     };
     found.extend(processes.lines().filter(ours).map(|line| format!("process {line}")));

@@ -7,4 +7,5 @@ pub mod cluster;
 pub mod demo;
 pub mod looper;
 pub mod one_connection;
+pub mod pages;
 pub mod workloads;

@@ -133,11 +133,13 @@ pub(crate) fn cause(cause: &Cause, phase: Phase, paint: Paint) -> String {
 pub(crate) fn stage_word(stage: Stage) -> &'static str {
     match stage {
         Stage::Sync => "sync",
+        Stage::PreCopy => "pre-copy",
         Stage::Freeze => "freeze",
         Stage::Dump => "dump",
         Stage::Ship => "ship",
         Stage::Verify => "verify",
         Stage::Restore => "restore",
+        Stage::Drain => "drain",
         Stage::Resume => "resume",
     }
 }
@@ -173,6 +175,7 @@ pub(crate) mod tests {
             connections: Some(Connections { open: 3, kept: true, reason: "Its address follows it on lan.".into() }),
             checkpoint_bytes: Some(1 << 20),
             sent_bytes: Some(2 << 20),
+            memory: None,
             downtime_ms: Some(829.6),
         }
     }

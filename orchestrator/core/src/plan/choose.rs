@@ -6,9 +6,9 @@ use crate::explain::{Words, join};
 use crate::feasibility::{Context, Reason};
 use crate::model::Workload;
 use crate::overload::{Metric, Overload};
-use crate::policy::Autonomy;
+use crate::policy::{Autonomy, Policy};
 use crate::score::{Score, round, score};
-use crate::strategy::Strategy;
+use crate::strategy::{Facts, POST_COPY, Strategy};
 
 /// The most nodes that one decision speaks of: nobody reads more.
 const EXPLAINED: usize = 64;
@@ -152,7 +152,7 @@ impl<'a> Choice<'_, '_, 'a> {
         &self,
         assessed: &[Assessed],
         chosen: usize,
-        strategy: (Strategy, &'static str),
+        strategy: Strategy,
         hot: Option<&Overload>,
         why: &str,
     ) -> Option<Migrate> {
@@ -167,6 +167,20 @@ impl<'a> Choice<'_, '_, 'a> {
             reason.push_str(&hardly);
         }
         let estimate = self.context.estimate(workload, source, node);
+        let (strategy, strategy_reason) = match strategy {
+            Strategy::Auto => {
+                let measured = projection.bandwidth_mbps(source, node);
+                let facts = Facts {
+                    memory_bytes: workload.memory_bytes,
+                    dirty_bytes_per_s: workload.dirty_bytes_per_s,
+                    mbps: measured.unwrap_or(policy.cost.unknown_mbps),
+                    max_downtime_ms: self.context.downtime_budget_ms(workload),
+                    post_copy: post_copy_allowed(workload, policy),
+                };
+                facts.choose()
+            }
+            asked => (asked, format!("{asked} was asked for")),
+        };
         let (before, after) = (projection.load(source), projection.load_with(workload, source, node));
         let gain = match hot.map(|hot| hot.metric) {
             Some(Metric::Memory) => before.memory.zip(after.memory),
@@ -178,8 +192,8 @@ impl<'a> Choice<'_, '_, 'a> {
             workload: workload.name.clone(),
             from: projection.node(source).name.clone(),
             to: name.clone(),
-            strategy: strategy.0,
-            strategy_reason: strategy.1.to_owned(),
+            strategy,
+            strategy_reason,
             trigger: self.trigger,
             group: None,
             autonomy: match self.trigger {
@@ -209,4 +223,9 @@ impl<'a> Choice<'_, '_, 'a> {
         let Context { projection, policy, .. } = *self.context;
         Words { projection, policy, source: self.source, workload: self.workload }
     }
+}
+
+/// The workload's label or the policy's own strategy allows that it runs before all of its memory is there.
+pub(crate) fn post_copy_allowed(workload: &Workload, policy: &Policy) -> bool {
+    workload.labels.get(POST_COPY).is_some_and(|word| word == "allowed") || policy.strategy.is_post_copy()
 }

@@ -34,7 +34,7 @@ pub(super) fn run<'a>(
     snapshot: &'a Snapshot,
     policy: &'a Policy,
     now: Timestamp,
-    strategy: (Strategy, &'static str),
+    strategy: Strategy,
     projection: &mut Projection<'a>,
     plan: &mut Plan,
 ) {

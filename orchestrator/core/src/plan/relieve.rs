@@ -34,9 +34,7 @@ const SMALL: (usize, usize) = (128, 1024);
 pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
     let mut plan = Plan { at: now, actions: Vec::new(), not_moved: Vec::new() };
     let mut projection = Projection::new(snapshot, policy, now);
-    // A policy may name a strategy that this version hasn't got; balancing must not stop because of it.
-    let strategy =
-        policy.strategy.resolve().unwrap_or((Strategy::StopAndCopy, "the policy's strategy is not available yet"));
+    let strategy = policy.strategy;
     resize::run(snapshot, policy, &mut projection, &mut plan);
     let active = |at: &usize| {
         // A node that is being emptied needs no other reason.
@@ -118,7 +116,7 @@ enum Pick {
 struct Need<'p, 'a> {
     policy: &'p Policy,
     now: Timestamp,
-    strategy: (Strategy, &'static str),
+    strategy: Strategy,
     ranking: &'p Ranking,
     /// The worst first.
     hot: &'p [(usize, Vec<Overload>)],

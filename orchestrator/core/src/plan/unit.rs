@@ -31,7 +31,7 @@ pub(super) struct Task<'p> {
     pub(super) policy: &'p Policy,
     pub(super) now: Timestamp,
     pub(super) source: usize,
-    pub(super) strategy: (Strategy, &'static str),
+    pub(super) strategy: Strategy,
     pub(super) ranking: &'p Ranking,
     pub(super) trigger: Trigger,
 }

@@ -10,13 +10,6 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     let mut found = Found::default();
     let Policy { overload, headroom, weights, delay, cooldown, heartbeat, .. } = policy;
 
-    if let Err(refused) = policy.strategy.resolve() {
-        found.add(
-            "strategy",
-            format!("{:?} is not available yet", refused.0.as_str()),
-            "use \"auto\" or \"stop-and-copy\"",
-        );
-    }
     found.whole("max_downtime_ms", policy.max_downtime_ms, 3_600_000);
     found.within("min_gain", policy.min_gain, 0.0, 1.0);
 

@@ -1,0 +1,176 @@
+//! Every strategy moves memory whole, and no fault makes a container run on with less.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::process;
+
+use fog_api::agent::Stage;
+use fog_api::migration::{Migration, Phase, Strategy};
+use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, runs, state};
+use fog_e2e::{looper, pages};
+use fog_lab::{CgroupVersion, LabConfig, Suite, wait_until};
+
+const MIB: u32 = 48;
+const STRATEGIES: [Strategy; 4] = [Strategy::StopAndCopy, Strategy::PreCopy, Strategy::PostCopy, Strategy::Hybrid];
+
+fn cluster(name: &str, suite: Suite, cgroup: CgroupVersion) -> Cluster {
+    let mut config = LabConfig::new(&format!("{name}-{}", process::id()), &["A", "B"]);
+    for node in &mut config.nodes {
+        (node.suite, node.cgroup) = (suite, Some(cgroup));
+    }
+    let cluster = Cluster::up(config, &mut |line| eprintln!("{name}: {line}")).unwrap();
+    cluster.lab().load_image(&pages::image().unwrap()).unwrap();
+    cluster
+}
+
+fn clean(cluster: &Cluster) {
+    let clean = wait_until(DEADLINE, "both nodes to be clean", || {
+        let left = [leftovers(cluster.node("A"))?, leftovers(cluster.node("B"))?].concat();
+        Ok(left.is_empty().then_some(()))
+    });
+    clean.unwrap_or_else(|error| {
+        panic!("{error}: {:?}", [leftovers(cluster.node("A")).unwrap(), leftovers(cluster.node("B")).unwrap()])
+    });
+}
+
+fn finished(cluster: &Cluster, id: uuid::Uuid) -> Migration {
+    let migration = cluster.over(id).unwrap();
+    assert_eq!(migration.phase, Phase::Done, "{:?}", migration.cause);
+    migration
+}
+
+/// There and back with each strategy: memory that changes all the while is right, a forking shell counts without a gap.
+fn there_and_back(suite: Suite, cgroup: CgroupVersion) {
+    let cluster = cluster(&format!("mem-{suite}-{cgroup}"), suite, cgroup);
+    pages::run(cluster.node("A"), "pages", MIB, 8).unwrap();
+    looper::run(cluster.node("A"), "looper", &["--label", "fogshift.post-copy=allowed"]).unwrap();
+    for strategy in STRATEGIES {
+        for (from, to) in [("A", "B"), ("B", "A")] {
+            for name in ["pages", "looper"] {
+                cluster.wait_known(name, from).unwrap();
+                let migration = finished(&cluster, cluster.begin_by(name, to, strategy).unwrap().id);
+                eprintln!(
+                    "{suite} {cgroup} {name} {strategy}: {:?} ms frozen, {:?}, {:?}",
+                    migration.downtime_ms, migration.stages_ms, migration.memory
+                );
+                assert_eq!(migration.strategy, strategy);
+                assert_eq!(state(cluster.node(from), name).unwrap(), None, "the source still has the container");
+                let memory = migration.memory.unwrap();
+                assert!(memory.frozen_total_bytes > 0);
+                assert_eq!(memory.rounds.is_empty(), !matches!(strategy, Strategy::PreCopy | Strategy::Hybrid));
+            }
+            pages::checks_on(cluster.node(to), "pages").unwrap();
+            looper::check_consecutive(&looper::numbers(cluster.node(to), "looper").unwrap()).unwrap();
+            clean(&cluster);
+        }
+    }
+}
+
+#[test]
+fn every_strategy_on_docker_28() {
+    there_and_back(Suite::Forky, CgroupVersion::V2);
+}
+
+#[test]
+fn every_strategy_on_docker_26() {
+    there_and_back(Suite::Trixie, CgroupVersion::V1);
+}
+
+/// A slow link, so that most of the memory is still on its way when the workload already runs on B.
+fn run_ahead(cluster: &Cluster) -> Migration {
+    cluster.wait_active().unwrap();
+    cluster.wait_known("pages", "A").unwrap();
+    cluster.node("A").limit_rate(Some("40mbit")).unwrap();
+    let id = cluster.begin_by("pages", "B", Strategy::PostCopy).unwrap().id;
+    let ahead = cluster.wait_migration(id, "the workload to run on B", |m| m.phase == Phase::Discarding);
+    let migration = ahead.unwrap();
+    assert_eq!(state(cluster.node("A"), "pages").unwrap().as_deref(), Some("paused"), "the source keeps its copy");
+    migration
+}
+
+#[test]
+fn a_workload_that_runs_ahead_of_its_memory_gets_all_of_it_or_ends() {
+    let cluster = cluster("ahead", Suite::Forky, CgroupVersion::V2);
+    let (a, b) = (cluster.node("A"), cluster.node("B"));
+    pages::run(a, "pages", MIB, 0).unwrap();
+
+    let back = || {
+        a.limit_rate(None).unwrap();
+        pages::checks_on(b, "pages").unwrap();
+        clean(&cluster);
+        cluster.wait_known("pages", "B").unwrap();
+        finished(&cluster, cluster.begin_by("pages", "A", Strategy::StopAndCopy).unwrap().id);
+        pages::checks_on(a, "pages").unwrap();
+    };
+
+    eprintln!("== the link is cut and comes back");
+    let migration = run_ahead(&cluster);
+    cluster.lab().cut_between("A", "B").unwrap();
+    cluster.lab().heal_between("A", "B").unwrap();
+    finished(&cluster, migration.id);
+    back();
+
+    eprintln!("== the source's agent is killed: another one goes on sending");
+    let migration = run_ahead(&cluster);
+    cluster.lab().kill_agent("A").unwrap();
+    cluster.lab().start_agent("A").unwrap();
+    a.limit_rate(None).unwrap();
+    finished(&cluster, migration.id);
+    back();
+
+    eprintln!("== the orchestrator is killed");
+    let migration = run_ahead(&cluster);
+    cluster.lab().kill_orchestrator().unwrap();
+    cluster.lab().start_orchestrator().unwrap();
+    finished(&cluster, migration.id);
+    back();
+
+    eprintln!("== cancelling comes too late, and changes nothing");
+    let migration = run_ahead(&cluster);
+    let id = migration.id;
+    assert!(cluster.ask(|client| async move { client.cancel(id).await }).is_err());
+    finished(&cluster, id);
+    back();
+
+    eprintln!("== the destination's agent is killed: the workload ends and never sees a zero in a page's place");
+    let migration = run_ahead(&cluster);
+    cluster.lab().kill_agent("B").unwrap();
+    let ended = wait_until(DEADLINE, "the workload to end on B", || Ok((!runs(b, "pages")?).then_some(())));
+    ended.unwrap();
+    cluster.lab().start_agent("B").unwrap();
+    a.limit_rate(None).unwrap();
+    let lost = cluster.over(migration.id).unwrap();
+    assert_eq!(lost.phase, Phase::Failed);
+    let cause = lost.cause.unwrap();
+    eprintln!("{cause:?}");
+    assert!(cause.message.contains("docker unpause"), "{cause:?}");
+    pages::passes(b, "pages").unwrap();
+    // The frozen copy is what is left, whole.
+    assert_eq!(state(a, "pages").unwrap().as_deref(), Some("paused"));
+    a.run(&["docker", "unpause", "pages"]).unwrap();
+    pages::checks_on(a, "pages").unwrap();
+}
+
+/// Before the commit every strategy can be given up, and the source goes on.
+#[test]
+fn every_strategy_can_be_cancelled_before_the_commit() {
+    let cluster = cluster("cancel", Suite::Forky, CgroupVersion::V2);
+    let a = cluster.node("A");
+    pages::run(a, "pages", MIB, 200).unwrap();
+    for (strategy, stage) in [(Strategy::StopAndCopy, Stage::Drain), (Strategy::PreCopy, Stage::PreCopy)] {
+        cluster.wait_active().unwrap();
+        cluster.wait_known("pages", "A").unwrap();
+        a.limit_rate(Some("40mbit")).unwrap();
+        let id = cluster.begin_by("pages", "B", strategy).unwrap().id;
+        let reached = |m: &Migration| m.progress.as_ref().is_some_and(|progress| progress.stage == stage);
+        let met = cluster.wait_migration(id, "memory to be on its way", reached).unwrap();
+        eprintln!("{strategy}: {:?}", met.progress);
+        cluster.ask(|client| async move { client.cancel(id).await }).unwrap();
+        let migration = cluster.over(id).unwrap();
+        assert_eq!(migration.phase, Phase::RolledBack, "{:?}", migration.cause);
+        a.limit_rate(None).unwrap();
+        pages::checks_on(a, "pages").unwrap();
+        clean(&cluster);
+        assert_eq!(state(cluster.node("B"), "pages").unwrap(), None);
+    }
+}
