@@ -472,6 +472,7 @@ mod tests {
             state: WorkloadState::Running,
             cpus: 0.01,
             memory_bytes: 1 << 20,
+            processes: Some(1),
             cpus_limit: None,
             memory_limit_bytes: None,
             labels: BTreeMap::new(),

@@ -133,6 +133,7 @@ fn core_workload(
         cpus: fog_core::telemetry::sustained(&window, samples).unwrap_or(sample.cpus),
         cpus_usual: view.usual.cpus(),
         memory_bytes: sample.memory_bytes,
+        processes: sample.processes,
         dirty_bytes_per_s: None,
         limits,
         created_with: created_with(fleet, name, limits),

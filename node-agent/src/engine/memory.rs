@@ -46,14 +46,16 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn of(strategy: Strategy) -> Way {
+    /// `None`: memory stays in CRIU's own images. Those keep pages shared between forked processes, and need no userfaultfd
+    /// and no page server; whoever asks for stop-and-copy asks for the way with the fewest parts.
+    pub(super) fn of(strategy: Strategy) -> Option<Way> {
         let (rounds, commit_first) = match strategy {
-            Strategy::StopAndCopy | Strategy::Auto => (false, false),
+            Strategy::StopAndCopy | Strategy::Auto => return None,
             Strategy::PreCopy => (true, false),
             Strategy::PostCopy => (false, true),
             Strategy::Hybrid => (true, true),
         };
-        Way { rounds, commit_first }
+        Some(Way { rounds, commit_first })
     }
 }
 
@@ -124,14 +126,14 @@ pub(super) struct Move<'a> {
 }
 
 impl Ahead {
-    /// Opens the connections.
+    /// Opens the connections; `None` where memory is part of the images.
     pub(super) async fn open(
         to: &Move<'_>,
         ticket: TicketKey,
         order: &MemoryOrder,
         outgoing: &mut Outgoing,
-    ) -> Result<Ahead, Cause> {
-        let way = Way::of(order.strategy);
+    ) -> Result<Option<Ahead>, Cause> {
+        let Some(way) = Way::of(order.strategy) else { return Ok(None) };
         let learned = to.inner.bandwidth.snapshot().get(&to.destination.node).map(|mbps| mbps * 1e6 / 8.0);
         let source = Source {
             address: to.destination.transfer_address.clone(),
@@ -144,7 +146,7 @@ impl Ahead {
         outgoing.memory_apart(way.commit_first).await.map_err(transfer())?;
         let pages = PagesOut::connect(source, random()?).await.map_err(transfer())?;
         lock(&to.inner.memory.going).insert(to.migration, Arc::clone(&pages));
-        Ok(Ahead { pages, way, order: *order, report: MemoryReport::default() })
+        Ok(Some(Ahead { pages, way, order: *order, report: MemoryReport::default() }))
     }
 
     /// Sends memory while the container runs, until the rest is small or does not get smaller.

@@ -260,7 +260,8 @@ async fn under_verdict(
     }
     // CRIU may wait for a page that will never come. Without our descriptors it reads zeros and ends; nothing of it runs.
     let given_up = async {
-        match inner.memory.coming(command.migration) {
+        let apart = inner.arrivals.memory_apart(command.migration);
+        match apart.and(inner.memory.coming(command.migration)) {
             Some(pages) => tokio::select! {
                 () = cancel.cancelled() => Cause::cancelled(),
                 Err(reason) = memory::filled(&pages, memory::SHORT_PATIENCE, reporter) => broken(&reason),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{Command, FailureKind, MemoryOrder, Peer, Report, Role, Stage, Step, Ticket};
+use fog_api::agent::{Command, FailureKind, MemoryOrder, MemoryReport, Peer, Report, Role, Stage, Step, Ticket};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ pub(super) async fn ship(
     let (mut outgoing, console, mut ahead) = or_cancelled(cancel, prepare).await?;
     let mut stages = BTreeMap::from([(Stage::Sync, ms_since(syncing))]);
     let init = init_of(&inspect).ok_or_else(|| Cause::gone("The container has no process any more."))?;
-    if ahead.way.rounds {
+    if let Some(ahead) = ahead.as_mut().filter(|ahead| ahead.way.rounds) {
         let rounds = Instant::now();
         ahead.rounds(&to, init, &mut outgoing).await?;
         stages.insert(Stage::PreCopy, ms_since(rounds));
@@ -89,8 +89,8 @@ pub(super) async fn ship(
         let set = inner.docker.set_restart_policy(&container, &never).await;
         set.map_err(Cause::docker("suspend the restart policy"))?;
     }
-    let plan = Plan::make(&container, &inspect, &folder, destination, true).await?;
-    let commit_first = ahead.way.commit_first;
+    let plan = Plan::make(&container, &inspect, &folder, destination, ahead.is_some()).await?;
+    let commit_first = ahead.as_ref().is_some_and(|ahead| ahead.way.commit_first);
     let frozen_with = move |record: &mut Record| {
         (record.froze, record.closed_network, record.memory_pending) = (true, keep_connections, commit_first);
     };
@@ -135,23 +135,24 @@ pub(super) async fn ship(
     stages.insert(Stage::Ship, ms_since(shipping));
     inner.bandwidth.learn(&destination.node, outgoing.content_bytes() - before, shipping.elapsed());
 
-    ahead.begin(&folder, init, &way.ticket.0, &destination.transfer_address).await?;
-    if !ahead.way.commit_first {
-        let draining = Instant::now();
-        ahead.whole(&to).await?;
-        stages.insert(Stage::Drain, ms_since(draining));
-    }
-    let report = ahead.report();
-    if let Some(drain_ms) = report.drain_ms.filter(|_| report.frozen_sent_bytes > report.frozen_total_bytes / 2) {
-        let took = Duration::from_secs_f64(drain_ms / 1e3);
-        inner.bandwidth.learn(&destination.node, report.frozen_sent_bytes, took);
-    }
+    let memory = match &ahead {
+        Some(ahead) => {
+            ahead.begin(&folder, init, &way.ticket.0, &destination.transfer_address).await?;
+            if !ahead.way.commit_first {
+                let draining = Instant::now();
+                ahead.whole(&to).await?;
+                stages.insert(Stage::Drain, ms_since(draining));
+            }
+            Some(ahead.report())
+        }
+        None => None,
+    };
 
     Ok(Report {
         stages_ms: stages,
         checkpoint_bytes: Some(checkpoint_bytes),
-        sent_bytes: Some(outgoing.sent_bytes() + report.sent_bytes()),
-        memory: Some(report),
+        sent_bytes: Some(outgoing.sent_bytes() + memory.as_ref().map_or(0, MemoryReport::sent_bytes)),
+        memory,
         frozen_ms: Some(ms_since(frozen)),
         ..Report::default()
     })
@@ -181,7 +182,7 @@ async fn prepare(
     ticket: TicketKey,
     already: Already<'_>,
     files: &mut FilesOut,
-) -> Result<(Outgoing, Option<Console>, Ahead), Cause> {
+) -> Result<(Outgoing, Option<Console>, Option<Ahead>), Cause> {
     let Move { inner, destination, reporter, .. } = *to;
     let outgoing = Outgoing::connect(&destination.transfer_address, to.migration, ticket.clone()).await;
     let mut outgoing = outgoing.map_err(Cause::transfer(&destination.node))?;
@@ -193,7 +194,8 @@ async fn prepare(
             None => None,
         };
         // How much comes before the destination's Docker is needed: an estimate.
-        outgoing.announce(if ahead.way.rounds { already.memory_bytes } else { 0 }).await?;
+        let at_once = ahead.as_ref().is_some_and(|ahead| !ahead.way.rounds);
+        outgoing.announce(if at_once { 0 } else { already.memory_bytes }).await?;
         outgoing.end_history().await?;
         Ok(console)
     };

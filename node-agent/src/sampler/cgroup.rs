@@ -167,6 +167,11 @@ impl Cgroups {
         collect_ids(&self.cpu_dir(group), file)
     }
 
+    /// How many processes are in the group and below it; `None` where they cannot be seen.
+    pub fn processes(&self, group: &Membership) -> Option<u32> {
+        u32::try_from(collect_ids(&self.cpu_dir(group), "cgroup.procs").len()).ok().filter(|&count| count > 0)
+    }
+
     /// Memory that the group's processes would leave behind nowhere else: anonymous and shared
     /// pages, summed from `/proc`. For hierarchies without a memory controller.
     pub fn resident_private(&self, group: &Membership) -> u64 {

@@ -91,6 +91,7 @@ impl ContainerMeter {
             state: container.state,
             cpus: known.cpu.advance(Instant::now(), usage.cpu).unwrap_or(0.0),
             memory_bytes: usage.memory_bytes,
+            processes: known.membership.as_ref().and_then(|group| cgroups.processes(group)),
             cpus_limit: details.cpus_limit,
             memory_limit_bytes: details.memory_limit_bytes,
             labels: details.labels.clone(),

@@ -290,6 +290,9 @@ pub struct WorkloadSample {
     pub cpus: f64,
     /// Memory used, page cache left out.
     pub memory_bytes: u64,
+    /// How many processes it has; `None` where nobody can count them.
+    #[serde(default)]
+    pub processes: Option<u32>,
     /// CPU limit in cores, if any.
     pub cpus_limit: Option<f64>,
     /// Memory limit, if any.

@@ -196,8 +196,8 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [FailureKind; 4] =
-        [FailureKind::Gone, FailureKind::Stream, FailureKind::Cancelled, FailureKind::Other];
+    pub const ALL: [FailureKind; 5] =
+        [FailureKind::Gone, FailureKind::Stream, FailureKind::Lost, FailureKind::Cancelled, FailureKind::Other];
 }
 
 /// How a step failed.
@@ -470,8 +470,9 @@ mod tests {
         let kind_at = |kind: FailureKind| match kind {
             FailureKind::Gone => 0,
             FailureKind::Stream => 1,
-            FailureKind::Cancelled => 2,
-            FailureKind::Other => 3,
+            FailureKind::Lost => 2,
+            FailureKind::Cancelled => 3,
+            FailureKind::Other => 4,
         };
         assert!(FailureKind::ALL.iter().enumerate().all(|(at, kind)| kind_at(*kind) == at && *kind as usize == at));
     }

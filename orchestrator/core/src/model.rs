@@ -176,6 +176,9 @@ pub struct Workload {
     pub cpus_usual: Option<f64>,
     /// Memory in use.
     pub memory_bytes: u64,
+    /// How many processes it has: several may share pages. Default: null, not known.
+    #[serde(default)]
+    pub processes: Option<u32>,
     /// Memory written per second, for the choice of a strategy. Default: null, not measured.
     #[serde(default)]
     pub dirty_bytes_per_s: Option<u64>,

@@ -40,13 +40,18 @@ pub const POST_COPY: &str = "fogshift.post-copy";
 const FIXED_MS: f64 = 150.0;
 
 /// Shorter freezes than this are not worth any effort.
-const SHORT_MS: f64 = 400.0;
+const SHORT_MS: f64 = 1000.0;
+
+/// Nor is so little memory, however slow the link, as long as the freeze is one that the workload bears.
+const SMALL_BYTES: u64 = 64 << 20;
 
 /// What the choice of a strategy depends on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Facts {
     /// Memory in use.
     pub memory_bytes: u64,
+    /// How many processes it has, where that is known.
+    pub processes: Option<u32>,
     /// Memory written per second, where it was measured.
     pub dirty_bytes_per_s: Option<u64>,
     /// What the link carries, in Mbit/s: measured, or assumed.
@@ -67,8 +72,14 @@ impl Facts {
             self.memory_bytes as f64 / 1_048_576.0,
             freeze_ms / 1e3
         );
-        if freeze_ms <= SHORT_MS.min(self.max_downtime_ms as f64) {
-            return (Strategy::StopAndCopy, format!("{memory}, a freeze that short needs no preparation"));
+        let bearable = freeze_ms <= self.max_downtime_ms as f64;
+        if bearable && (freeze_ms <= SHORT_MS || self.memory_bytes <= SMALL_BYTES) {
+            return (Strategy::StopAndCopy, format!("{memory}, which needs no preparation"));
+        }
+        // Only CRIU's own images keep pages shared between processes; page by page each would get a copy of its own.
+        if self.processes != Some(1) {
+            let processes = self.processes.map_or("an unknown number of".to_owned(), |count| count.to_string());
+            return (Strategy::StopAndCopy, format!("{memory}; it has {processes} processes, which may share pages"));
         }
         match (self.dirty_bytes_per_s.map(|dirty| dirty as f64 >= rate), self.post_copy) {
             (Some(true), true) => (
@@ -79,7 +90,7 @@ impl Facts {
                 Strategy::Hybrid,
                 format!("{memory}, so it is sent while it runs, and what keeps changing follows after the freeze"),
             ),
-            (Some(true), false) if freeze_ms <= self.max_downtime_ms as f64 => (
+            (Some(true), false) if bearable => (
                 Strategy::StopAndCopy,
                 format!("{memory} and it writes faster than that, so sending ahead would win nothing"),
             ),
@@ -137,13 +148,22 @@ mod tests {
     fn the_choice_follows_memory_link_and_what_is_allowed() {
         let facts = |mebibytes: u64, mbps, post_copy| Facts {
             memory_bytes: mebibytes << 20,
+            processes: Some(1),
             dirty_bytes_per_s: None,
             mbps,
             max_downtime_ms: 2000,
             post_copy,
         };
         assert_eq!(facts(4, 1000.0, true).choose().0, Strategy::StopAndCopy);
+        assert_eq!(facts(60, 1000.0, true).choose().0, Strategy::StopAndCopy, "it is short");
+        assert_eq!(facts(60, 300.0, true).choose().0, Strategy::StopAndCopy, "it is little");
+        assert_eq!(facts(60, 100.0, false).choose().0, Strategy::PreCopy, "little, but more than it bears");
         assert_eq!(facts(1024, 1000.0, false).choose().0, Strategy::PreCopy);
+        for processes in [Some(2), None] {
+            let (strategy, why) = Facts { processes, ..facts(1024, 1000.0, true) }.choose();
+            assert_eq!(strategy, Strategy::StopAndCopy, "{why}");
+            assert!(why.contains("share pages"), "{why}");
+        }
         assert_eq!(facts(1024, 1000.0, true).choose().0, Strategy::Hybrid);
         let fast_writer = |post_copy| Facts { dirty_bytes_per_s: Some(1 << 30), ..facts(200, 1000.0, post_copy) };
         assert_eq!(fast_writer(true).choose().0, Strategy::PostCopy);
@@ -156,9 +176,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_not_allowed_is_never_chosen(
-            memory_bytes: u64, dirty: Option<u64>, mbps in 0.0..1e6, max_downtime_ms: u64, post_copy: bool
+            memory_bytes: u64, processes: Option<u32>, dirty: Option<u64>, mbps in 0.0..1e6, max_downtime_ms: u64, post_copy: bool
         ) {
-            let facts = Facts { memory_bytes, dirty_bytes_per_s: dirty, mbps, max_downtime_ms, post_copy };
+            let facts = Facts { memory_bytes, processes, dirty_bytes_per_s: dirty, mbps, max_downtime_ms, post_copy };
             let (strategy, why) = facts.choose();
             proptest::prop_assert!(strategy != Strategy::Auto && !why.is_empty());
             proptest::prop_assert!(post_copy || !strategy.is_post_copy());

@@ -239,6 +239,7 @@ fn workload(world: &World, (name, state): (String, State)) -> WorkloadSample {
         state: if state == State::Running { WorkloadState::Running } else { WorkloadState::Paused },
         cpus: cpus.used,
         memory_bytes: 4 << 20,
+        processes: Some(1),
         cpus_limit: cpus.limit,
         memory_limit_bytes: None,
         labels: BTreeMap::new(),

@@ -172,6 +172,7 @@ impl<'a> Choice<'_, '_, 'a> {
                 let measured = projection.bandwidth_mbps(source, node);
                 let facts = Facts {
                     memory_bytes: workload.memory_bytes,
+                    processes: workload.processes,
                     dirty_bytes_per_s: workload.dirty_bytes_per_s,
                     mbps: measured.unwrap_or(policy.cost.unknown_mbps),
                     max_downtime_ms: self.context.downtime_budget_ms(workload),
