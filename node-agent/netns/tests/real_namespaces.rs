@@ -43,7 +43,7 @@ impl Drop for Space {
 }
 
 #[test]
-#[ignore = "needs root"]
+#[ignore = "needs root: `make e2e` runs it"]
 fn a_closed_namespace_hears_nothing_and_gets_what_was_caught() {
     let (server, client) = (Space::new("server"), Space::new("client"));
     ip(&format!("-n {} link add eth0 type veth peer name eth0 netns {}", server.0, client.0));
@@ -84,7 +84,7 @@ fn a_closed_namespace_hears_nothing_and_gets_what_was_caught() {
 }
 
 #[test]
-#[ignore = "needs root"]
+#[ignore = "needs root: `make e2e` runs it"]
 fn neighbours_are_told() {
     let (server, client) = (Space::new("told"), Space::new("hears"));
     ip(&format!("-n {} link add eth0 type veth peer name eth0 netns {}", server.0, client.0));

@@ -9,8 +9,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::RouteError;
-use super::input::Parameters;
-use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
+use super::listing::{Conditions, Listed, Paging, SortKey};
 use crate::app::App;
 use crate::store::Listing;
 
@@ -48,25 +47,15 @@ pub(super) struct Filter {
     /// Only those before this.
     #[param(value_type = Option<String>, format = "date-time")]
     until: Option<Timestamp>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<SortBy>::schema)]
-    sort: Option<Sort<SortBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// Every write that somebody asked for, newest first.
-#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(Filter),
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(Filter, Paging<SortBy>),
     responses((status = 200, description = "A page of the audit.", body = List<AuditEntry>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, SortBy>,
 ) -> Result<Json<List<AuditEntry>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     if filter.min_status.is_some_and(|status| !(100..=599).contains(&status)) {
         return Err(RouteError::parameter("min_status", "give 100 to 599"));
     }
@@ -87,8 +76,6 @@ pub(super) async fn list(
             SortBy::Who => "json_extract(body, '$.who')",
             SortBy::Action => "json_extract(body, '$.action')",
         },
-        descending: asked.sort.descending,
-        limit: asked.limit + 1,
     };
     asked.stored(&app.store, listing, &conditions).await.map(Json)
 }

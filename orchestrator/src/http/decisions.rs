@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::RouteError;
 use super::input::{Id, Parameters};
-use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
+use super::listing::{Conditions, Listed, Paging, SortKey};
 use super::writes::Dry;
 use crate::app::App;
 use crate::proposals;
@@ -49,25 +49,15 @@ pub(super) struct Filter {
     /// Only those made before this.
     #[param(value_type = Option<String>, format = "date-time")]
     until: Option<Timestamp>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<By>::schema)]
-    sort: Option<Sort<By>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// Decisions, newest first.
-#[utoipa::path(get, path = "/v1/decisions", tag = "decisions", params(Filter),
+#[utoipa::path(get, path = "/v1/decisions", tag = "decisions", params(Filter, Paging<By>),
     responses((status = 200, description = "A page of the decisions.", body = List<Decision>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, By>,
 ) -> Result<Json<List<Decision>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let mut conditions = Conditions::default();
     conditions.add("json_extract(body, '$.workload') =", filter.workload);
     conditions.add("json_extract(body, '$.source') =", filter.source);
@@ -85,8 +75,6 @@ pub(super) async fn list(
             By::Workload => "json_extract(body, '$.workload')",
             By::Gain => "json_extract(body, '$.gain')",
         },
-        descending: asked.sort.descending,
-        limit: asked.limit + 1,
     };
     asked.stored(&app.store, listing, &conditions).await.map(Json)
 }

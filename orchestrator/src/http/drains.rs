@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 use super::RouteError;
 use super::auth::By;
 use super::input::{self, Name, Parameters};
-use super::listing::{Asked, Limit, Sort, SortKey};
+use super::listing::{Listed, Paging, SortKey};
 use super::nodes;
 use super::writes::Dry;
 use crate::app::App;
@@ -78,25 +78,15 @@ impl SortKey for SortBy {
 pub(super) struct Filter {
     /// Only those that are done, or are not.
     done: Option<bool>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<SortBy>::schema)]
-    sort: Option<Sort<SortBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// Drains, with what has not left yet and why.
-#[utoipa::path(get, path = "/v1/drains", tag = "drains", params(Filter),
+#[utoipa::path(get, path = "/v1/drains", tag = "drains", params(Filter, Paging<SortBy>),
     responses((status = 200, description = "A page of the drains.", body = List<Drain>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, SortBy>,
 ) -> Result<Json<List<Drain>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let mut drains = drains(&app).await?;
     drains.retain(|drain| filter.done.is_none_or(|done| drain.done == done));
     let key = |drain: &Drain, by| match by {

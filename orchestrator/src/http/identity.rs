@@ -7,14 +7,12 @@ use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::response::{IntoResponse, Response};
 use fog_api::identity::{Identity, NewToken, Token, TokenRequest};
 use fog_api::list::List;
-use serde::Deserialize;
 use serde_json::Value;
-use utoipa::IntoParams;
 
 use super::RouteError;
 use super::auth::By;
 use super::input::{self, Name, Parameters};
-use super::listing::{Asked, Limit, Sort, SortKey};
+use super::listing::{Everything, Listed, Paging, SortKey};
 use super::writes::Dry;
 use crate::app::App;
 use crate::{clock, token};
@@ -37,29 +35,13 @@ impl SortKey for SortBy {
     const NAMES: &'static [(&'static str, Self)] = &[("name", SortBy::Name), ("created_at", SortBy::CreatedAt)];
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Filter {
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<SortBy>::schema)]
-    sort: Option<Sort<SortBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
 /// The named tokens; their secrets are not kept.
-#[utoipa::path(get, path = "/v1/tokens", tag = "identity", params(Filter),
+#[utoipa::path(get, path = "/v1/tokens", tag = "identity", params(Paging<SortBy>),
     responses((status = 200, description = "A page of the tokens.", body = List<Token>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, Everything {}): Listed<Everything, SortBy>,
 ) -> Result<Json<List<Token>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let tokens = app.store.tokens().await?.into_iter().map(|(_, token)| token).collect();
     let key = |token: &Token, by| match by {
         SortBy::Name => Value::Null,

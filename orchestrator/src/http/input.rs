@@ -119,14 +119,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     type Rejection = RouteError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, RouteError> {
-        let query = parts.uri.query().unwrap_or_default();
-        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
-            let detail = error.inner().to_string();
-            // An unknown name is an error of the whole query: its name is only in the text.
-            let unknown = ["unknown field `", "duplicate field `"].iter().find_map(|begin| detail.strip_prefix(begin));
-            let named = unknown.and_then(|rest| rest.split('`').next()).map(str::to_owned);
-            RouteError::parameter(named.unwrap_or_else(|| error.path().to_string()), detail)
-        })
+        query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+/// A query, read with errors that name the parameter.
+pub(super) fn query<T: DeserializeOwned>(text: &str) -> Result<T, RouteError> {
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let detail = error.inner().to_string();
+        // An unknown name is an error of the whole query: its name is only in the text.
+        let unknown = ["unknown field `", "duplicate field `"].iter().find_map(|begin| detail.strip_prefix(begin));
+        let named = unknown.and_then(|rest| rest.split('`').next()).map(str::to_owned);
+        RouteError::parameter(named.unwrap_or_else(|| error.path().to_string()), detail)
+    })
 }

@@ -9,8 +9,7 @@ use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::RouteError;
-use super::input::Parameters;
-use super::listing::{Asked, Limit, Sort, SortKey};
+use super::listing::{Listed, Paging, SortKey};
 use crate::app::App;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -45,15 +44,6 @@ pub(super) struct Filter {
     /// Only those with at least this round-trip time.
     #[param(minimum = 0)]
     min_rtt_ms: Option<f64>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<By>::schema)]
-    sort: Option<Sort<By>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 impl Filter {
@@ -76,13 +66,12 @@ fn key(link: &Link, by: By) -> Value {
 }
 
 /// Links between nodes, each as one of its ends measured it.
-#[utoipa::path(get, path = "/v1/links", tag = "links", params(Filter),
+#[utoipa::path(get, path = "/v1/links", tag = "links", params(Filter, Paging<By>),
     responses((status = 200, description = "A page of the links.", body = List<Link>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, By>,
 ) -> Result<Json<List<Link>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     if filter.min_rtt_ms.is_some_and(|least| !least.is_finite() || least < 0.0) {
         return Err(RouteError::parameter("min_rtt_ms", "give a number of 0 or more"));
     }

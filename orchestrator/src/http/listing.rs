@@ -1,20 +1,92 @@
-//! Lists, a page at a time: `limit`, `sort` (a name, or `-name` for the other way round) and `cursor`.
+//! Lists, a page at a time: `limit`, `sort` (a name, or `-name` for the other way round) and `cursor`, beside each list's
+//! own filter.
 //!
 //! A cursor holds the sort order with the last item's key and name. The next page begins behind that place, so a list that
 //! changes meanwhile neither repeats nor skips what stays.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fog_api::list::List;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 
-use super::RouteError;
+use super::{RouteError, input};
 use crate::store::{Condition, Listing, Store};
+
+/// What every list takes beside its filter.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "K: SortKey"))]
+pub(super) struct Paging<K: SortKey> {
+    #[serde(default)]
+    limit: Limit,
+    sort: Option<Sort<K>>,
+    cursor: Option<String>,
+}
+
+/// By hand: the derived one asks for a schema of `K`, which has none.
+impl<K: SortKey> IntoParams for Paging<K> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let limit = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+            .minimum(Some(1))
+            .maximum(Some(1000));
+        let cursor = ObjectBuilder::new().schema_type(Type::String);
+        [
+            ("limit", "At most so many items.", Schema::from(limit)),
+            ("sort", "The order; `-` in front turns it round.", Sort::<K>::schema()),
+            ("cursor", "`next_cursor` of the page before.", Schema::from(cursor)),
+        ]
+        .map(|(name, description, schema)| {
+            let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query);
+            parameter.required(Required::False).description(Some(description)).schema(Some(schema)).build()
+        })
+        .into()
+    }
+}
+
+const PAGING: [&str; 3] = ["limit", "sort", "cursor"];
+
+/// The filter of a list without one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Everything {}
+
+/// The query of a list: what page is asked for, and the list's own filter. They are read apart: serde cannot both flatten
+/// a struct and name the parameters that it does not know.
+pub(super) struct Listed<F, K>(pub Asked<K>, pub F);
+
+impl<F: DeserializeOwned, K: SortKey, S: Send + Sync> FromRequestParts<S> for Listed<F, K> {
+    type Rejection = RouteError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, RouteError> {
+        let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        let (paging, own): (Vec<_>, Vec<_>) = pairs.partition(|(name, _)| PAGING.contains(&name.as_ref()));
+        let text = |pairs| {
+            form_urlencoded::Serializer::new(String::new())
+                .extend_pairs::<Vec<(Cow<'_, str>, Cow<'_, str>)>, _, _>(pairs)
+                .finish()
+        };
+        let paging: Paging<K> = input::query(&text(paging))?;
+        let own = input::query(&text(own)).map_err(|error| match error {
+            RouteError::Parameter { name, detail } if detail.starts_with("unknown field") => {
+                RouteError::parameter(name, format!("{detail}; every list takes limit, sort and cursor too"))
+            }
+            error => error,
+        })?;
+        Ok(Self(Asked::new(paging.limit, paging.sort, paging.cursor.as_deref())?, own))
+    }
+}
 
 /// How many items a page holds.
 #[derive(Debug, Clone, Copy)]
@@ -202,7 +274,7 @@ impl<K: SortKey> Asked<K> {
         Ok(List { items: items.into_iter().map(|(_, item)| item).collect(), next_cursor })
     }
 
-    /// One page out of the store. `listing` asks for one item more than the limit, to see whether there are more.
+    /// One page out of the store, which is asked for one item more, to see whether there are more.
     pub async fn stored<T: DeserializeOwned>(
         &self,
         store: &Store,
@@ -210,7 +282,7 @@ impl<K: SortKey> Asked<K> {
         conditions: &Conditions,
     ) -> Result<List<T>, RouteError> {
         let after = self.after.as_ref().map(|place| (&place.key, place.name.as_str()));
-        let mut rows = store.page::<T>(listing, &conditions.0, after).await?;
+        let mut rows = store.page::<T>(listing, &conditions.0, after, self.sort.descending, self.limit + 1).await?;
         let more = rows.len() > self.limit as usize;
         rows.truncate(self.limit as usize);
         let last = rows.last().map(|row| Place { key: row.key.clone(), name: row.unique.clone() });

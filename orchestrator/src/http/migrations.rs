@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use super::RouteError;
 use super::auth::By;
 use super::input::{Id, Json, Parameters};
-use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
+use super::listing::{Conditions, Listed, Paging, SortKey};
 use super::writes::Dry;
 use crate::app::App;
 use crate::driver::Input;
@@ -64,25 +64,15 @@ pub(super) struct Filter {
     /// Only those that began before this.
     #[param(value_type = Option<String>, format = "date-time")]
     until: Option<Timestamp>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<SortBy>::schema)]
-    sort: Option<Sort<SortBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// Migrations, newest first.
-#[utoipa::path(get, path = "/v1/migrations", tag = "migrations", params(Filter),
+#[utoipa::path(get, path = "/v1/migrations", tag = "migrations", params(Filter, Paging<SortBy>),
     responses((status = 200, description = "A page of the migrations.", body = List<Migration>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, SortBy>,
 ) -> Result<axum::Json<List<Migration>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let mut conditions = Conditions::default();
     conditions.add("workload =", filter.workload);
     conditions.add("json_extract(record, '$.source') =", filter.source);
@@ -103,8 +93,6 @@ pub(super) async fn list(
             SortBy::Downtime => "json_extract(record, '$.downtime_ms')",
             SortBy::Sent => "json_extract(record, '$.sent_bytes')",
         },
-        descending: asked.sort.descending,
-        limit: asked.limit + 1,
     };
     asked.stored(&app.store, listing, &conditions).await.map(axum::Json)
 }
@@ -136,38 +124,21 @@ impl SortKey for LinesBy {
 pub(super) struct LineFilter {
     /// Only those of this level: `error`, `warn`, `info` or `debug`.
     level: Option<String>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<LinesBy>::schema)]
-    sort: Option<Sort<LinesBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// What the orchestrator logged about a migration, oldest first.
-#[utoipa::path(get, path = "/v1/migrations/{id}/log", tag = "migrations", params(("id" = uuid::Uuid, Path, description = "The migration's id."), LineFilter),
+#[utoipa::path(get, path = "/v1/migrations/{id}/log", tag = "migrations", params(("id" = uuid::Uuid, Path, description = "The migration's id."), LineFilter, Paging<LinesBy>),
     responses((status = 200, description = "A page of the lines.", body = List<LogLine>)))]
 pub(super) async fn log(
     State(app): State<App>,
     Id(id): Id,
-    Parameters(filter): Parameters<LineFilter>,
+    Listed(asked, filter): Listed<LineFilter, LinesBy>,
 ) -> Result<axum::Json<List<LogLine>>, RouteError> {
     find(&app, id).await?;
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let mut conditions = Conditions::default();
     conditions.add("migration =", Some(id.to_string()));
     conditions.add("json_extract(body, '$.level') =", filter.level);
-    let listing = Listing {
-        table: "migration_lines",
-        body: "body",
-        unique: "seq",
-        key: "seq",
-        descending: asked.sort.descending,
-        limit: asked.limit + 1,
-    };
+    let listing = Listing { table: "migration_lines", body: "body", unique: "seq", key: "seq" };
     asked.stored(&app.store, listing, &conditions).await.map(axum::Json)
 }
 

@@ -13,7 +13,7 @@ use super::RouteError;
 use super::auth::By;
 use super::drains;
 use super::input::{Name, Parameters};
-use super::listing::{Asked, Limit, Sort, SortKey};
+use super::listing::{Listed, Paging, SortKey};
 use super::writes::Dry;
 use crate::app::{App, Service};
 use crate::ingest;
@@ -62,15 +62,6 @@ pub(super) struct Filter {
     tier: Option<String>,
     /// Only those whose name contains this.
     name: Option<String>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<SortBy>::schema)]
-    sort: Option<Sort<SortBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 impl Filter {
@@ -100,13 +91,12 @@ fn key(node: &Node, by: SortBy) -> Value {
 }
 
 /// Nodes, with their newest utilization.
-#[utoipa::path(get, path = "/v1/nodes", tag = "nodes", params(Filter),
+#[utoipa::path(get, path = "/v1/nodes", tag = "nodes", params(Filter, Paging<SortBy>),
     responses((status = 200, description = "A page of the nodes.", body = List<Node>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, SortBy>,
 ) -> Result<Json<List<Node>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let (policy, now) = (app.policy.get(), clock::now());
     let fleet = app.fleet();
     let view = |name: &String| {

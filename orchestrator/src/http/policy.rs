@@ -18,7 +18,7 @@ use utoipa::IntoParams;
 use super::RouteError;
 use super::auth::By;
 use super::input::{self, Name, Parameters};
-use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
+use super::listing::{Conditions, Listed, Paging, SortKey};
 use super::writes::Dry;
 use crate::app::{App, Service};
 use crate::clock;
@@ -185,25 +185,15 @@ pub(super) struct Filter {
     /// Only those since this.
     #[param(value_type = Option<String>, format = "date-time")]
     since: Option<Timestamp>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<SortBy>::schema)]
-    sort: Option<Sort<SortBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// Every policy that was ever in force, newest first.
-#[utoipa::path(get, path = "/v1/policy/history", tag = "policy", params(Filter),
+#[utoipa::path(get, path = "/v1/policy/history", tag = "policy", params(Filter, Paging<SortBy>),
     responses((status = 200, description = "A page of the versions.", body = List<PolicyVersion>)))]
 pub(super) async fn history(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, SortBy>,
 ) -> Result<Json<List<PolicyVersion>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let word = |source| serde_json::to_value(source).unwrap_or_default();
     let mut conditions = Conditions::default();
     conditions.add("json_extract(body, '$.by') =", filter.by);
@@ -218,8 +208,6 @@ pub(super) async fn history(
             SortBy::Version => "version",
             SortBy::By => "json_extract(body, '$.by')",
         },
-        descending: asked.sort.descending,
-        limit: asked.limit + 1,
     };
     asked.stored(&app.store, listing, &conditions).await.map(Json)
 }

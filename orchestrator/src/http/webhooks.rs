@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 use super::RouteError;
 use super::auth::By;
 use super::input::{self, Id, Parameters};
-use super::listing::{Asked, Conditions, Limit, Sort, SortKey};
+use super::listing::{Conditions, Listed, Paging, SortKey};
 use super::writes::Dry;
 use crate::app::App;
 use crate::store::Listing;
@@ -39,25 +39,15 @@ impl SortKey for SortBy {
 pub(super) struct Filter {
     /// Only those to exactly this address.
     url: Option<String>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<SortBy>::schema)]
-    sort: Option<Sort<SortBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// The webhooks; their secrets are not shown again.
-#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", params(Filter),
+#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", params(Filter, Paging<SortBy>),
     responses((status = 200, description = "A page of the webhooks.", body = List<Webhook>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, SortBy>,
 ) -> Result<Json<List<Webhook>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let all = app.store.webhooks().await?.into_iter().map(|stored| stored.webhook);
     let found = all.filter(|webhook| filter.url.as_ref().is_none_or(|url| webhook.url == *url)).collect();
     let key = |webhook: &Webhook, by| match by {
@@ -165,25 +155,15 @@ impl SortKey for LettersBy {
 pub(super) struct LetterFilter {
     /// Only those of this webhook.
     webhook: Option<uuid::Uuid>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<LettersBy>::schema)]
-    sort: Option<Sort<LettersBy>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// Events that a receiver did not take, newest first.
-#[utoipa::path(get, path = "/v1/dead-letters", tag = "webhooks", params(LetterFilter),
+#[utoipa::path(get, path = "/v1/dead-letters", tag = "webhooks", params(LetterFilter, Paging<LettersBy>),
     responses((status = 200, description = "A page of the dead letters.", body = List<DeadLetter>)))]
 pub(super) async fn letters(
     State(app): State<App>,
-    Parameters(filter): Parameters<LetterFilter>,
+    Listed(asked, filter): Listed<LetterFilter, LettersBy>,
 ) -> Result<Json<List<DeadLetter>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let mut conditions = Conditions::default();
     conditions.add("webhook =", filter.webhook.map(|id| id.to_string()));
     let listing = Listing {
@@ -194,8 +174,6 @@ pub(super) async fn letters(
             LettersBy::At => "at_ms",
             LettersBy::Attempts => "json_extract(body, '$.attempts')",
         },
-        descending: asked.sort.descending,
-        limit: asked.limit + 1,
     };
     asked.stored(&app.store, listing, &conditions).await.map(Json)
 }

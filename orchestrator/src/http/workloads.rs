@@ -9,8 +9,8 @@ use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::RouteError;
-use super::input::{Name, Parameters};
-use super::listing::{Asked, Limit, Sort, SortKey};
+use super::input::Name;
+use super::listing::{Listed, Paging, SortKey};
 use crate::app::App;
 use crate::snapshot;
 
@@ -49,15 +49,6 @@ pub(super) struct Filter {
     image: Option<String>,
     /// Only those whose name contains this.
     name: Option<String>,
-    /// At most so many items.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-    /// The order; `-` in front turns it round.
-    #[param(schema_with = Sort::<By>::schema)]
-    sort: Option<Sort<By>>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 impl Filter {
@@ -81,13 +72,12 @@ fn key(workload: &Workload, by: By) -> Value {
 }
 
 /// Workloads, with what they use.
-#[utoipa::path(get, path = "/v1/workloads", tag = "workloads", params(Filter),
+#[utoipa::path(get, path = "/v1/workloads", tag = "workloads", params(Filter, Paging<By>),
     responses((status = 200, description = "A page of the workloads.", body = List<Workload>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    Parameters(filter): Parameters<Filter>,
+    Listed(asked, filter): Listed<Filter, By>,
 ) -> Result<Json<List<Workload>>, RouteError> {
-    let asked = Asked::new(filter.limit, filter.sort, filter.cursor.as_deref())?;
     let fleet = app.fleet();
     let view = |name: &String| snapshot::workload(&fleet, name).filter(|workload| filter.takes(workload));
     let page = match &filter.node {

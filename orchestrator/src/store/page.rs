@@ -17,10 +17,6 @@ pub struct Listing {
     pub unique: &'static str,
     /// What it is sorted by.
     pub key: &'static str,
-    /// Whether the greatest comes first.
-    pub descending: bool,
-    /// At most so many rows.
-    pub limit: u32,
 }
 
 /// What a row has to fulfil: an expression that ends in a comparison, and the value on its right.
@@ -52,14 +48,16 @@ fn bind(query: &mut QueryBuilder<Sqlite>, value: &Value) {
 }
 
 impl Store {
-    /// The rows behind `after` (a key and a unique value) that fulfil every condition.
+    /// At most `limit` rows behind `after` (a key and a unique value) that fulfil every condition.
     pub async fn page<T: DeserializeOwned>(
         &self,
         listing: Listing,
         conditions: &[Condition],
         after: Option<(&Value, &str)>,
+        descending: bool,
+        limit: u32,
     ) -> Result<Vec<Placed<T>>, StoreError> {
-        let Listing { table, body, unique, key, descending, limit } = listing;
+        let Listing { table, body, unique, key } = listing;
         let mut query = QueryBuilder::<Sqlite>::new(format!(
             "SELECT {body}, json_quote({key}), CAST({unique} AS TEXT) FROM {table} WHERE 1"
         ));

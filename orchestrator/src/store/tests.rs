@@ -78,9 +78,8 @@ async fn a_workload_has_one_unfinished_migration() {
     store.begin_migration(&new_migration(1), NOW).await.unwrap();
     let again = store.begin_migration(&new_migration(1), NOW).await;
     assert!(matches!(again, Err(StoreError::AlreadyMigrating { workload }) if workload == "web"));
-    let listing =
-        Listing { table: "decisions", body: "body", unique: "id", key: "at_ms", descending: false, limit: 10 };
-    let decisions = store.page::<Decision>(listing, &[], None).await.unwrap();
+    let listing = Listing { table: "decisions", body: "body", unique: "id", key: "at_ms" };
+    let decisions = store.page::<Decision>(listing, &[], None, false, 10).await.unwrap();
     assert_eq!(decisions.len(), 1, "the refused one left no decision");
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use indexmap::IndexSet;
 
-use crate::model::{Action, Actor, Model, State};
+use crate::action::{Action, Actor};
+use crate::model::{Model, State};
 
 /// How a state that breaks a promise came about.
 pub struct Trace {

@@ -13,6 +13,7 @@
 //! What is *not* modelled: time (every order of events is possible, so no deadline can be relied on), the content of the
 //! stream (`node-agent`'s transfer tests), Docker and CRIU themselves (the end-to-end tests).
 
+mod action;
 mod agent;
 mod broken;
 mod explore;
@@ -20,7 +21,8 @@ mod model;
 mod network;
 mod protocol;
 
+pub use action::Action;
 pub use agent::{Agent, Container};
 pub use broken::Broken;
 pub use explore::{Explored, Trace, explore};
-pub use model::{Action, Bounds, Model, Past, State};
+pub use model::{Bounds, Model, Past, State};

@@ -1,10 +1,12 @@
 //! All that can happen next in a small cluster.
 
-use std::fmt;
+mod node;
+mod promises;
 
-use fog_core::migration::{Command, FailureKind, Phase, Role, Step};
+use fog_core::migration::{Command, Phase, Role, Step};
 
-use crate::agent::{Agent, Container, MIGRATIONS, ORIGINAL, Running};
+use crate::action::{Action, Actor, What};
+use crate::agent::{Agent, Container, MIGRATIONS, ORIGINAL};
 use crate::broken::Broken;
 use crate::network::{MOST, Message, Network, Said};
 use crate::protocol::{Happening, Number, Protocol};
@@ -65,85 +67,6 @@ pub struct State {
 /// The epoch at the beginning: there was one before.
 const FIRST_EPOCH: u8 = 2;
 const STALE: u8 = 1;
-
-/// Who did something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
-    /// The orchestrator or its database.
-    Orchestrator,
-    /// The network.
-    Network,
-    /// A node or its agent.
-    Node(u8),
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, Copy)]
-pub struct Action {
-    /// Who.
-    pub actor: Actor,
-    what: What,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum What {
-    Lost(Message),
-    Heard(Message),
-    Worked(Step, &'static str),
-    Finished(Step, Said, bool),
-    Happened(Happening),
-    Committed { reply: bool },
-    Restarted,
-    AskedAgain(Step),
-    Died,
-    ThawedByItself,
-    Late(Message),
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = match self.actor {
-            Actor::Orchestrator => "orchestrator",
-            Actor::Network => "network",
-            Actor::Node(node) => ["node A", "node B", "node C"][usize::from(node)],
-        };
-        write!(f, "{who:<13}")?;
-        match self.what {
-            What::Lost(message) => write!(f, "loses {message}"),
-            What::Heard(message) => write!(f, "hears {message}"),
-            What::Worked(step, what) => write!(f, "{step:?}: {what}"),
-            What::Finished(step, said, kept) => {
-                write!(f, "{step:?} ends: {said}{}", if kept { "" } else { " (not kept)" })
-            }
-            What::Happened(happening) => write!(f, "{happening:?}"),
-            What::Committed { reply: true } => write!(f, "commits"),
-            What::Committed { reply: false } => write!(f, "commits, and the database's reply is lost"),
-            What::Restarted => write!(f, "dies and is started again"),
-            What::AskedAgain(step) => write!(f, "orders {step:?} once more"),
-            What::Died => write!(f, "dies and is started again"),
-            What::ThawedByItself => write!(f, "thaws its container, as nobody called"),
-            What::Late(message) => write!(f, "(of the past) {message}"),
-        }
-    }
-}
-
-impl fmt::Display for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Message::Order { migration, step } => write!(f, "order {step:?} of migration {migration}"),
-            Message::Answer { migration, step, said } => write!(f, "answer {step:?} {said} of migration {migration}"),
-        }
-    }
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Said::Done => f.write_str("done"),
-            Said::Failed(kind) => write!(f, "failed ({kind:?})"),
-        }
-    }
-}
 
 /// The cluster and its rules.
 pub struct Model {
@@ -282,47 +205,6 @@ impl Model {
         state.owner
     }
 
-    /// The promise that a state breaks.
-    pub fn broken_promise(&self, state: &State) -> Option<String> {
-        let names = ["A", "B", "C"];
-        let runs = |node: &usize| state.agents[*node].container == Container::Running;
-        let running: Vec<usize> = (0..state.agents.len()).filter(runs).collect();
-        let owner = usize::from(state.owner);
-        if running.len() > 1 {
-            return Some(format!("it runs twice, on {} and on {}", names[running[0]], names[running[1]]));
-        }
-        if let Some(other) = running.iter().find(|node| **node != owner) {
-            return Some(format!("it runs on {} and {} owns it", names[*other], names[owner]));
-        }
-        if !matches!(state.agents[owner].container, Container::Running | Container::Frozen | Container::Held) {
-            return Some(format!("it is lost: {} owns it and has {:?}", names[owner], state.agents[owner].container));
-        }
-        let frozen = state.agents.iter().any(|agent| agent.container == Container::Frozen);
-        if state.agents[owner].container == Container::Held && !frozen {
-            return Some("the only copy has never run".to_owned());
-        }
-        let newest = Self::newest(state)?;
-        let phase = self.phase(newest);
-        if matches!(phase, Phase::RolledBack | Phase::Done) && running.is_empty() {
-            return Some(format!("{phase:?} was said and it does not run"));
-        }
-        if phase == Phase::Failed {
-            return Some("it was given up although nobody touched the container".to_owned());
-        }
-        if self.is_finished(state) {
-            if running.is_empty() && state.agents.iter().all(|agent| agent.memory.iter().all(|at| at.running.is_none()))
-            {
-                return Some("nothing is left to do and it does not run".to_owned());
-            }
-            for (node, agent) in state.agents.iter().enumerate() {
-                if node != owner && agent.container != Container::None {
-                    return Some(format!("{:?} was left behind on {}", agent.container, names[node]));
-                }
-            }
-        }
-        None
-    }
-
     /// Everything that can happen next.
     pub fn next(&self, state: &State) -> Next {
         let mut next = Vec::new();
@@ -344,12 +226,12 @@ impl Model {
             let mut after = *state;
             after.agents[node].die();
             if self.bounds.crashes && after != *state {
-                next.push((Action { actor: actor(node), what: What::Died }, after));
+                next.push((Action { actor: node::actor(node), what: What::Died }, after));
             }
             if self.is(Broken::ThawsOnATimer) && state.agents[node].container == Container::Frozen {
                 let mut after = *state;
                 after.agents[node].container = Container::Running;
-                next.push((Action { actor: actor(node), what: What::ThawedByItself }, after));
+                next.push((Action { actor: node::actor(node), what: What::ThawedByItself }, after));
             }
         }
         next.retain(|(_, after)| after != state);
@@ -395,7 +277,7 @@ impl Model {
                 Past::Backup => step.role() == Role::Source,
                 // What undoes was never ordered where it was done, and the other way round.
                 Past::RolledBack if step.is_after_commit() => false,
-                Past::Done if overtakes(*step) => false,
+                Past::Done if node::overtakes(*step) => false,
                 _ => *step != Step::Inspect && self.would_act(state, past, *step),
             };
             for step in Step::ALL.into_iter().filter(theirs).filter(|_| !state.network.iter().any(of_it)) {
@@ -496,256 +378,6 @@ impl Model {
         next.push((action, after));
     }
 
-    fn who(state: &State, migration: usize, role: Role) -> Option<usize> {
-        match (state.moves[migration], role) {
-            (Some(of), Role::Source) => Some(of.source.into()),
-            (Some(of), Role::Destination) => Some(of.destination.into()),
-            // The stale orchestrator's.
-            (None, Role::Source) => Some(0),
-            (None, Role::Destination) => Some(2),
-        }
-    }
-
-    fn epoch(state: &State, migration: usize, step: Step) -> u8 {
-        let before = state.moves[migration].map_or(STALE, |of| of.epoch);
-        before + u8::from(step.is_after_commit())
-    }
-
-    fn order_arrives(&self, state: &State, migration: u8, step: Step, next: &mut Next) {
-        let index = usize::from(migration);
-        let Some(node) = Self::who(state, index, step.role()) else { return };
-        let message = Message::Order { migration, step };
-        let action = Action { actor: actor(node), what: What::Heard(message) };
-        let mut after = *state;
-        let agent = &mut after.agents[node];
-        let answers = |mut after: State, said| {
-            after.network = self.answered(&after, migration, step, said);
-            (action, after)
-        };
-        if let Some(running) = agent.memory[index].running {
-            if running.step == step {
-                next.push((action, after)); // it joins
-            } else if overtakes(step) && !agent.memory[index].given_up {
-                agent.memory[index].given_up = true;
-                // It waits for its turn.
-                after.network = after.network.with(message, self.bounds.messages).unwrap_or(after.network);
-                next.push((action, after));
-            }
-            return;
-        }
-        if let Some(said) = agent.records[index].answer(step) {
-            return next.push(answers(after, said));
-        }
-        let epoch = Self::epoch(state, index, step);
-        if agent.fence > epoch && !self.is(Broken::IgnoresEpochs) {
-            return next.push(answers(after, Said::Failed(FailureKind::Other)));
-        }
-        agent.fence = agent.fence.max(epoch);
-        if overtakes(step) {
-            agent.memory[index].given_up = true;
-        }
-        let record = &mut agent.records[index];
-        if is_forward(step) {
-            let begun = record.has_begun(step);
-            if record.closed || agent.memory[index].given_up || begun {
-                let said = Said::Failed(FailureKind::Other);
-                if record.exists && step != Step::Inspect {
-                    record.keep(step, said);
-                }
-                return next.push(answers(after, said));
-            }
-        }
-        agent.memory[index].running = Some(Running { step, at: 0 });
-        next.push((action, after));
-    }
-
-    /// The network with one more answer, unless that is too much; those to the stale orchestrator do not matter.
-    fn answered(&self, state: &State, migration: u8, step: Step, said: Said) -> Network {
-        let heard = self.past() != Some(migration);
-        let answer = heard.then_some(Message::Answer { migration, step, said });
-        answer.and_then(|answer| state.network.with(answer, self.bounds.messages)).unwrap_or(state.network)
-    }
-
-    /// The step under way goes on, in each way in which it can.
-    fn work(&self, state: &State, node: usize, migration: usize, next: &mut Next) {
-        let Some(running) = state.agents[node].memory[migration].running else { return };
-        let identity = migration as u8;
-        let step = running.step;
-        let agent = state.agents[node];
-        let record = agent.records[migration];
-        let given_up = agent.memory[migration].given_up;
-        let mut ends: Vec<Said> = Vec::new();
-        let mut on = |what: &'static str, change: &dyn Fn(&mut Agent)| {
-            let mut after = *state;
-            let agent = &mut after.agents[node];
-            if let Some(running) = &mut agent.memory[migration].running {
-                running.at += 1;
-            }
-            change(agent);
-            next.push((Action { actor: actor(node), what: What::Worked(step, what) }, after));
-        };
-        let other = Said::Failed(FailureKind::Other);
-        let gone = Said::Failed(FailureKind::Gone);
-        // Broken streams and overtaken steps differ from other failures only in the words that people read.
-        let cancelled = other;
-        let injected = self.bounds.failures.then_some(other);
-        match (step, running.at) {
-            (Step::Inspect, _) => match agent.container {
-                Container::Running => {
-                    ends.push(Said::Done);
-                    ends.extend(injected);
-                }
-                Container::None => ends.push(gone),
-                _ => ends.push(other),
-            },
-            (Step::Reserve, 0) => on("notes that it begins", &|agent| agent.records[migration].begin(step)),
-            (Step::Reserve, 1) => {
-                if agent.container != Container::None {
-                    ends.push(other); // the name is taken
-                } else {
-                    ends.extend(injected);
-                    on("creates the container", &|agent| {
-                        agent.put(Container::Created, identity);
-                        agent.records[migration].container = Some(identity);
-                        agent.memory[migration].expecting = true;
-                    });
-                }
-            }
-            (Step::Ship, 0) if agent.container == Container::Running => {
-                on("notes that it begins", &|agent| {
-                    let container = agent.identity;
-                    let record = &mut agent.records[migration];
-                    record.begin(step);
-                    record.container = Some(container);
-                    record.froze = true;
-                });
-            }
-            (Step::Ship, 1) if given_up => ends.push(cancelled),
-            (Step::Ship, 1) if agent.container == Container::Running => {
-                ends.extend(injected);
-                on("freezes", &|agent| agent.container = Container::Frozen);
-            }
-            (Step::Ship, 2) if !given_up => {
-                let to = Self::who(state, migration, Role::Destination).filter(|to| {
-                    let there = state.agents[*to].memory[migration];
-                    there.expecting && !there.arrived
-                });
-                if to.is_none() {
-                    ends.push(other); // nobody admits the stream
-                }
-                ends.extend(injected);
-                if let Some(to) = to {
-                    let mut after = *state;
-                    after.agents[node].memory[migration].running = Some(Running { step, at: 3 });
-                    after.agents[to].memory[migration].arrived = true;
-                    next.push((Action { actor: actor(node), what: What::Worked(step, "ships everything") }, after));
-                }
-            }
-            (Step::Ship, 0 | 1) => ends.push(other),
-            (Step::Ship, 2) => ends.push(cancelled),
-            (Step::Restore, 0) if record.exists => {
-                on("notes that it begins", &|agent| agent.records[migration].begin(step));
-            }
-            (Step::Restore, 0) => ends.push(other),
-            (Step::Restore, 1) if given_up => ends.push(cancelled),
-            (Step::Restore, 1) => {
-                let (there, ready) = (agent.memory[migration], agent.has(record.container));
-                if !there.expecting || !ready {
-                    ends.push(other); // the stream cannot come any more, or there is nothing to restore into
-                } else if !there.arrived || self.bounds.failures {
-                    ends.push(other); // the stream breaks, or CRIU fails
-                }
-                if there.arrived && ready {
-                    let held = if self.is(Broken::RestoresRunning) { Container::Running } else { Container::Held };
-                    on("restores, held", &|agent| agent.container = held);
-                }
-            }
-            (Step::Resume, 0) if record.resumed => ends.push(Said::Done),
-            (Step::Resume, 0)
-                if agent.has(record.container) && matches!(agent.container, Container::Held | Container::Running) =>
-            {
-                on("continues the tasks", &|agent| agent.container = Container::Running);
-            }
-            (Step::Resume, 0) => ends.push(gone),
-            (Step::Resume, 1) => {
-                on("notes that it resumed", &|agent| agent.records[migration].resumed = true);
-            }
-            (Step::Discard, 0) if !record.exists => ends.push(Said::Done),
-            (Step::Discard, 0) => on("removes the container", &|agent| {
-                if agent.has(record.container) {
-                    agent.container = Container::None;
-                }
-            }),
-            (Step::Abandon, 0) if record.resumed => ends.push(other),
-            (Step::Abandon, 0) => on("removes the container", &|agent| {
-                agent.memory[migration].expecting = false;
-                agent.memory[migration].arrived = false;
-                if record.has_begun(Step::Reserve) && agent.has(record.container) {
-                    agent.container = Container::None;
-                }
-            }),
-            (Step::Settle, 0) => on("cleans up", &|agent| agent.memory[migration].expecting = false),
-            (Step::Thaw, 0) => on("unpauses what it paused", &|agent| {
-                let untouched = record.closed && !self.is(Broken::ThawsWhatIsClosed);
-                if record.has_begun(Step::Ship)
-                    && record.froze
-                    && !untouched
-                    && agent.has(record.container)
-                    && agent.container == Container::Frozen
-                {
-                    agent.container = Container::Running;
-                }
-            }),
-            (Step::Thaw, _) => ends.push(match agent.container {
-                Container::Running => Said::Done,
-                Container::None => gone,
-                _ => other,
-            }),
-            (
-                Step::Reserve
-                | Step::Ship
-                | Step::Restore
-                | Step::Resume
-                | Step::Discard
-                | Step::Settle
-                | Step::Abandon,
-                _,
-            ) => ends.push(Said::Done),
-        }
-        for said in ends {
-            self.finish(state, node, migration, step, said, next);
-        }
-    }
-
-    /// Stores the answer, if it is one to store, and gives it.
-    fn finish(&self, state: &State, node: usize, migration: usize, step: Step, said: Said, next: &mut Next) {
-        let network = self.answered(state, migration as u8, step, said);
-        let mut after = State { network, ..*state };
-        let agent = &mut after.agents[node];
-        agent.memory[migration].running = None;
-        let record = &mut agent.records[migration];
-        let closes = matches!(step, Step::Discard | Step::Abandon | Step::Settle | Step::Thaw)
-            && said != Said::Failed(FailureKind::Other)
-            && (record.exists || overtakes(step));
-        if closes {
-            record.exists = true;
-            record.closed = true;
-        }
-        if record.closed {
-            agent.memory[migration].given_up = false; // the lane is left
-        }
-        let kept = record.exists && step != Step::Inspect && (is_forward(step) || said == Said::Done);
-        let action = |kept| Action { actor: actor(node), what: What::Finished(step, said, kept) };
-        // Closed first and kept then: it may die in between, or find the disk full.
-        if closes || !kept {
-            next.push((action(false), after));
-        }
-        if kept {
-            after.agents[node].records[migration].keep(step, said);
-            next.push((action(true), after));
-        }
-    }
-
     /// A state in one line.
     pub fn describe(&self, state: &State) -> String {
         let containers: Vec<String> = state.agents.iter().map(|agent| format!("{:?}", agent.container)).collect();
@@ -760,18 +392,4 @@ impl Model {
             containers[2]
         )
     }
-}
-
-fn actor(node: usize) -> Actor {
-    Actor::Node(node as u8)
-}
-
-/// Carried out once at most.
-const fn is_forward(step: Step) -> bool {
-    matches!(step, Step::Inspect | Step::Reserve | Step::Ship | Step::Restore)
-}
-
-/// Ends what runs.
-const fn overtakes(step: Step) -> bool {
-    matches!(step, Step::Thaw | Step::Abandon)
 }
