@@ -1,10 +1,3 @@
--- The policies that were in force, so that a decision's policy_version says what it meant.
-CREATE TABLE policies (
-    version INTEGER PRIMARY KEY,
-    body    TEXT NOT NULL,   -- JSON, every default filled in
-    at_ms   INTEGER NOT NULL -- in force since
-) STRICT;
-
 -- The limits of workloads that the planner has enlarged: Docker remembers only the newest.
 CREATE TABLE limits (
     workload TEXT PRIMARY KEY,
