@@ -25,6 +25,7 @@ use uuid::Uuid;
 use self::commands::Commands;
 pub use self::commands::{CarryOut, Examiner, Resizer, carry_out_with, examine_with, resize_with};
 use self::session::Ended;
+pub use self::session::{Dial, Tcp, Wire};
 use crate::config::Config;
 use crate::reporter::Reporter;
 
@@ -77,6 +78,7 @@ pub struct Channel {
     peers: watch::Sender<Vec<Peer>>,
     interval: watch::Sender<Duration>,
     commands: Commands,
+    dial: Arc<dyn Dial>,
 }
 
 impl Channel {
@@ -89,7 +91,8 @@ impl Channel {
         interval: watch::Sender<Duration>,
         carry_out: CarryOut,
     ) -> Self {
-        Self { config, boot: Uuid::new_v4(), outbox, facts, peers, interval, commands: Commands::new(carry_out) }
+        let (boot, commands, dial) = (Uuid::new_v4(), Commands::new(carry_out), Arc::new(Tcp));
+        Self { config, boot, outbox, facts, peers, interval, commands, dial }
     }
 
     /// Who looks at what stands in the way of a migration.
@@ -103,6 +106,13 @@ impl Channel {
     #[must_use]
     pub fn resizing_with(mut self, resizer: Resizer) -> Self {
         self.commands.resizer = resizer;
+        self
+    }
+
+    /// Another network than this machine's.
+    #[must_use]
+    pub fn dialling_with(mut self, dial: Arc<dyn Dial>) -> Self {
+        self.dial = dial;
         self
     }
 

@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod app;
+mod aside;
 pub mod channel;
 pub mod clock;
 pub mod config;

@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use crate::app::{App, Service};
+use crate::aside;
 use crate::clock;
 use crate::driver;
 use crate::peers;
@@ -46,7 +47,7 @@ pub async fn run(app: App) {
             () = app.shutdown.cancelled() => return,
         }
         let planning = app.clone();
-        let plan = match tokio::task::spawn_blocking(move || plan(&planning)).await {
+        let plan = match aside::run(move || plan(&planning)).await {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!("the planner has a defect: {error}");

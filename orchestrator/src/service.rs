@@ -66,6 +66,11 @@ pub async fn open(config: Config, policy: PolicyHolder) -> anyhow::Result<App> {
         .with_context(|| format!("cannot make {} private", config.data_dir.display()))?;
     let file = config.data_dir.join("fogshift.db");
     let store = Store::open(&file).await.with_context(|| format!("cannot open the database {}", file.display()))?;
+    around(config, policy, store).await
+}
+
+/// The service around a store that is open.
+pub async fn around(config: Config, policy: PolicyHolder, store: Store) -> anyhow::Result<App> {
     let token = token::read_or_make(&config.data_dir.join("token"))?;
     let days = |days: u32| SignedDuration::from_hours(24 * i64::from(days));
     let store = store.keeping(Retention {

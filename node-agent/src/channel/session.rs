@@ -1,10 +1,13 @@
 //! One connection, from the first byte to its end.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fog_api::agent::{CHANNEL_PATH, FromAgent, Hello, PROTOCOL, ToAgent, Welcome};
+use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -85,7 +88,7 @@ pub(super) async fn run(channel: &mut Channel) -> Ended {
 }
 
 async fn try_run(channel: &mut Channel) -> Result<std::convert::Infallible, Ended> {
-    let (mut socket, transfer_address) = dial(&channel.config).await?;
+    let (mut socket, transfer_address) = dial(&channel.config, channel.dial.as_ref()).await?;
     let facts = channel.facts.borrow_and_update().clone();
     let hello = Hello {
         protocol: PROTOCOL,
@@ -99,7 +102,7 @@ async fn try_run(channel: &mut Channel) -> Result<std::convert::Infallible, Ende
     let welcome =
         timeout(PATIENCE, await_welcome(&mut socket)).await.map_err(|_| late("the orchestrator's reply"))??;
     tracing::info!(
-        orchestrator = %socket.get_ref().peer_addr().map_or_else(|_| "?".to_owned(), |peer| peer.to_string()),
+        orchestrator = channel.config.orchestrator.as_ref().map(|url| url.authority.as_str()),
         peers = welcome.peers.len(),
         "connected"
     );
@@ -111,10 +114,36 @@ async fn try_run(channel: &mut Channel) -> Result<std::convert::Infallible, Ende
     converse(channel, &mut socket).await
 }
 
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Box<dyn Wire>>;
+
+/// Bytes to and from the orchestrator.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+/// The network between this node and the orchestrator.
+pub trait Dial: fmt::Debug + Send + Sync {
+    /// A connection to `host:port`, and this node's address on it.
+    fn dial<'a>(&'a self, authority: &'a str) -> BoxFuture<'a, std::io::Result<(Box<dyn Wire>, SocketAddr)>>;
+}
+
+/// The real one.
+#[derive(Debug)]
+pub struct Tcp;
+
+impl Dial for Tcp {
+    fn dial<'a>(&'a self, authority: &'a str) -> BoxFuture<'a, std::io::Result<(Box<dyn Wire>, SocketAddr)>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(authority).await?;
+            let _ = stream.set_nodelay(true);
+            let local = stream.local_addr()?;
+            Ok((Box::new(stream) as Box<dyn Wire>, local))
+        })
+    }
+}
 
 /// Opens the connection and says how other agents reach this one.
-async fn dial(config: &Config) -> Result<(Socket, String), Ended> {
+async fn dial(config: &Config, network: &dyn Dial) -> Result<(Socket, String), Ended> {
     let Some(orchestrator) = &config.orchestrator else {
         return Err(Ended::Lost("no orchestrator is configured".to_owned()));
     };
@@ -125,18 +154,14 @@ async fn dial(config: &Config) -> Result<(Socket, String), Ended> {
     let mut request = format!("ws://{authority}{CHANNEL_PATH}").into_client_request()?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer);
 
-    let stream = timeout(PATIENCE, TcpStream::connect(authority))
+    let (stream, local) = timeout(PATIENCE, network.dial(authority))
         .await
         .map_err(|_| late("connecting"))?
         .map_err(|error| Ended::Lost(format!("{authority}: {error}")))?;
-    let _ = stream.set_nodelay(true);
-    let transfer_address = match (&config.transfer_address, stream.local_addr()) {
-        (Some(configured), _) => configured.0.clone(),
-        (None, _) if !config.transfer_listen.ip().is_unspecified() => config.transfer_listen.to_string(),
-        (None, Ok(local)) => {
-            std::net::SocketAddr::new(local.ip().to_canonical(), config.transfer_listen.port()).to_string()
-        }
-        (None, Err(error)) => return Err(Ended::Lost(error.to_string())),
+    let transfer_address = match &config.transfer_address {
+        Some(configured) => configured.0.clone(),
+        None if !config.transfer_listen.ip().is_unspecified() => config.transfer_listen.to_string(),
+        None => SocketAddr::new(local.ip().to_canonical(), config.transfer_listen.port()).to_string(),
     };
     let limits =
         WebSocketConfig::default().max_message_size(Some(LARGEST_MESSAGE)).max_frame_size(Some(LARGEST_MESSAGE));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::failure::{Cause, StepResult};
 use super::images::{Folder, remove_folder};
 use super::reserve::{MARK, restore_folder};
-use super::{Inner, discard, volumes};
+use super::{Engine, Inner, discard, volumes};
 
 pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let record = inner.record(command.migration);
@@ -34,7 +34,7 @@ pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult
         remove_folder(&restore_folder(inner, &container)).await?;
     }
     // The held processes are dead: nobody misses their memory any more.
-    inner.memory.stop(command.migration).await;
+    inner.world.end_memory(&Engine(Arc::clone(inner)), command.migration).await;
     if let Some(record) = &record {
         volumes::remove(inner, &record.volumes).await?;
     }
@@ -45,7 +45,7 @@ pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult
 
 /// A container that Docker created just before the agent ended: of this name, with this migration's mark.
 async fn unnoted(inner: &Arc<Inner>, command: &Command) -> Result<Option<String>, Cause> {
-    let inspect = inner.docker.inspect(&command.workload).await.map_err(Cause::docker("look for the container"))?;
+    let inspect = inner.world.inspect(&command.workload).await.map_err(Cause::docker("look for the container"))?;
     let ours = inspect.filter(|inspect| {
         let mark = inspect.pointer("/HostConfig/Annotations").and_then(|annotations| annotations.get(MARK));
         mark.and_then(Value::as_str) == Some(command.migration.to_string().as_str())

@@ -7,7 +7,7 @@ use fog_api::agent::{Command, FailureKind, Report, Role};
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::init_of;
-use super::{Inner, blocking, connections, dump, memory, tasks, volumes};
+use super::{Engine, Inner, connections, volumes};
 
 pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let Some(record) = inner.record(command.migration) else {
@@ -21,17 +21,20 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult
     if let Some(container) = &record.container {
         if record.memory_pending {
             // Not before the destination has all of the memory that only this copy holds.
-            let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
-            memory = memory::drained(inner, command.migration, inspect.as_ref().and_then(init_of)).await?;
+            let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+            memory = inner
+                .world
+                .memory_went(&Engine(Arc::clone(inner)), command.migration, inspect.as_ref().and_then(init_of))
+                .await?;
             inner.note(command, Role::Source, |record| record.memory_pending = false).await?;
         }
         remove(inner, container).await?;
     }
     connections::forget(inner, command.migration);
-    inner.memory.stop(command.migration).await;
+    inner.world.end_memory(&Engine(Arc::clone(inner)), command.migration).await;
     volumes::remove(inner, &record.volumes).await?;
     if let Some(orphan) = record.checkpoint {
-        blocking(move || dump::wait_for_orphan(orphan)).await?;
+        inner.world.dump_ends(orphan).await?;
     }
     Folder::of(inner, command.migration).remove().await?;
     inner.note(command, Role::Source, |record| record.closed = true).await?;
@@ -41,15 +44,15 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult
 /// Kills every task where it is and removes the container. SIGKILL is pending for all of them before Docker can
 /// thaw them, and a task never gets past a pending SIGKILL.
 pub(super) async fn remove(inner: &Arc<Inner>, container: &str) -> Result<(), Cause> {
-    let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
     let Some(inspect) = inspect else { return Ok(()) };
     if let Some(init) = init_of(&inspect) {
-        blocking(move || tasks::kill_in_place(init)).await?;
+        inner.world.kill_in_place(init).await?;
     }
-    inner.docker.remove(container).await.map_err(Cause::docker("remove the container"))?;
+    inner.world.remove(container).await.map_err(Cause::docker("remove the container"))?;
     for _ in 0..100 {
         // `--rm` removes in the background.
-        if inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?.is_none() {
+        if inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?.is_none() {
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -18,6 +18,12 @@ impl From<Cause> for Failure {
     }
 }
 
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Cause {
+        Cause(Box::new(failure))
+    }
+}
+
 impl Cause {
     pub(super) fn new(kind: FailureKind, message: impl Into<String>) -> Cause {
         Cause(Box::new(Failure { kind, message: message.into(), log: Vec::new() }))

@@ -43,6 +43,7 @@ mod ship;
 mod tasks;
 mod thaw;
 mod volumes;
+mod world;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -53,6 +54,7 @@ use fog_api::agent::{
     Answer, Command, CommandKey, Examine, Examined, FailureKind, Order, Outcome, Progress, Report, Role, Stage, Step,
 };
 use fog_api::preflight::Finding;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
@@ -63,6 +65,8 @@ use failure::{Cause, StepResult};
 use fence::Fence;
 use lanes::Lanes;
 use restore::Restores;
+use world::Host;
+pub use world::{Done, Job, World};
 
 /// Where things are on this node.
 #[derive(Debug, Clone)]
@@ -112,6 +116,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     config: EngineConfig,
     docker: Docker,
+    world: Arc<dyn World>,
     journal: Mutex<Journal>,
     fence: Mutex<Fence>,
     arrivals: Arc<Arrivals>,
@@ -132,13 +137,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Engine {
     /// Reads the journal and the fence. Needs no Docker yet.
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
+        let docker = Docker::new(&config.docker_socket)?;
+        Engine::in_world(config, docker.clone(), Arc::new(Host { docker }))
+    }
+
+    /// The same in another world than this machine.
+    pub fn in_world(config: EngineConfig, docker: Docker, world: Arc<dyn World>) -> Result<Engine, EngineError> {
         for folder in [&config.state_dir, &config.run_dir, &config.images_dir, &config.run_dir.join("restore")] {
             create_private_folder(folder).map_err(EngineError::at(folder))?;
         }
         let (migrations, fence) = (config.state_dir.join("migrations"), config.state_dir.join("fence.json"));
         let bandwidth = Arc::new(Bandwidth::default());
         Ok(Engine(Arc::new(Inner {
-            docker: Docker::new(&config.docker_socket)?,
+            docker,
+            world,
             journal: Mutex::new(Journal::open(&migrations).map_err(EngineError::at(&migrations))?),
             fence: Mutex::new(Fence::open(&fence).map_err(EngineError::at(&fence))?),
             arrivals: Arc::new(Arrivals::new(Arc::clone(&bandwidth))),
@@ -239,16 +251,12 @@ impl Engine {
         }
         tracing::info!(migration = %command.migration, workload = command.workload, epoch = command.epoch, ?step, "begins");
         let reporter = Reporter { migration: command.migration, progress };
+        let job = Job { engine: self, command: &command, cancel: &lane.cancel, reporter: &reporter };
         let result = match &command.order {
-            Order::Inspect => inspect::inspect(&self.0, &command).await,
-            Order::Reserve { specification, ticket, source } => {
-                reserve::reserve(&self.0, &command, specification, ticket, source).await
-            }
-            Order::Ship { destination, ticket, keep_connections, memory } => {
-                let way = ship::Way { destination, ticket, keep_connections: *keep_connections, memory };
-                ship::ship(&self.0, &command, way, &lane.cancel, &reporter).await
-            }
-            Order::Restore => restore::restore(&self.0, &command, &lane.cancel, &reporter).await,
+            Order::Inspect => self.0.world.look(job).await.map_err(Cause::from),
+            Order::Reserve { .. } => self.0.world.reserve(job).await.map_err(Cause::from),
+            Order::Ship { .. } => self.0.world.ship(job).await.map_err(Cause::from),
+            Order::Restore => self.0.world.restore(job).await.map_err(Cause::from),
             Order::Resume => resume::resume(&self.0, &command).await,
             Order::Discard => discard::discard(&self.0, &command).await,
             Order::Settle => settle::settle(&self.0, &command, &reporter).await,
@@ -363,20 +371,24 @@ impl Inner {
 
 /// Runs what waits for disks or processes where it delays nobody.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Cause> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        // A runtime of one thread is a test's or the simulation's, where no other thread may change the order of things.
+        return Ok(work());
+    }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Cause::new(FailureKind::Node, format!("The agent failed: {error}.")))
 }
 
 /// Tells the orchestrator how far a step has come.
-struct Reporter {
+pub struct Reporter {
     migration: Uuid,
     progress: mpsc::Sender<Progress>,
 }
 
 impl Reporter {
     /// Best effort: when nobody takes it up, it is lost.
-    fn tell(&self, stage: Stage, bytes: u64, bytes_total: Option<u64>) {
+    pub fn tell(&self, stage: Stage, bytes: u64, bytes_total: Option<u64>) {
         drop(self.progress.try_send(Progress { migration: self.migration, stage, bytes, bytes_total }));
     }
 }

@@ -10,14 +10,13 @@ use std::path::Path;
 use fog_api::agent::Role;
 
 use super::images::remove_tree;
-use super::{Engine, EngineError, lock};
+use super::{Engine, EngineError, blocking, lock};
 
 impl Engine {
     /// Removes leftovers that no open migration refers to, and logs the migrations that are open.
     pub async fn recover(&self) -> Result<(), EngineError> {
         let engine = self.clone();
-        let recovered = tokio::task::spawn_blocking(move || engine.remove_leftovers());
-        recovered.await.unwrap_or(Ok(()))
+        blocking(move || engine.remove_leftovers()).await.unwrap_or(Ok(()))
     }
 
     fn remove_leftovers(&self) -> Result<(), EngineError> {

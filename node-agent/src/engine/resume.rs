@@ -1,18 +1,17 @@
 //! Destination, after the commit: let the tasks run.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fog_api::agent::{Command, FailureKind, Role, Stage};
-use rustix::process::Signal;
 
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::{init_of, state_is};
-use super::{Inner, blocking, connections, ms_since, staged, tasks};
+use super::{Engine, Inner, connections, staged};
 
 /// A continued task runs at once; on a node without an idle CPU its state shows later.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let record = inner.record(command.migration);
@@ -23,14 +22,14 @@ pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult 
     if record.resumed {
         return Ok(staged(Stage::Resume, 0.0));
     }
-    if record.memory_pending && inner.memory.coming(command.migration).is_none() {
+    if record.memory_pending && !inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration) {
         return Err(Cause::new(
             FailureKind::Lost,
             "This node's agent ended while memory of the held container was on its way, and the container with it. The source still \
              holds its frozen copy, of which nothing has run since: `docker unpause` there brings it back.",
         ));
     }
-    let inspect = inner.docker.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;
+    let inspect = inner.world.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;
     let inspect = inspect.ok_or_else(|| Cause::gone("The held container was removed by somebody else."))?;
     let init = init_of(&inspect).filter(|_| state_is(&inspect, "Running"));
     let init = init.ok_or_else(|| Cause::gone("The held container was stopped by somebody else."))?;
@@ -39,20 +38,8 @@ pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult 
         connections::open(Some(init)).await?;
     }
     let stay = record.stopped_tasks;
-    let began = Instant::now();
-    let runs = blocking(move || {
-        // Children first: a parent must not see a child that is still stopped.
-        for task in tasks::of_container(init).iter().filter(|task| !stay.contains(&task.inner_pid)) {
-            tasks::signal(task.pid, Signal::CONT);
-        }
-        let continued = ms_since(began);
-        let runs = tasks::wait_until(PATIENCE, || {
-            let tasks = tasks::of_container(init);
-            tasks.iter().all(|task| stay.contains(&task.inner_pid) || !task.is_stopped())
-        });
-        runs.then_some(continued)
-    });
-    let continued = runs.await?.ok_or_else(|| {
+    let runs = inner.world.let_run(init, stay).await?;
+    let continued = runs.ok_or_else(|| {
         Cause::new(FailureKind::Runtime, "The tasks were told to continue and some do not; is the container paused?")
     })?;
     if record.closed_network {

@@ -7,7 +7,7 @@ use fog_api::agent::{Command, FailureKind, Report, Role, Step};
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::{init_of, state_is};
-use super::{Inner, blocking, connections, dump};
+use super::{Engine, Inner, connections};
 use crate::journal::Record;
 use crate::runtime::{DockerError, specification};
 
@@ -17,9 +17,9 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
     if record.as_ref().is_some_and(|record| record.role != Role::Source) {
         return Err(Cause::refused("This node is the destination of the migration, not its source."));
     }
-    inner.memory.stop(command.migration).await;
+    inner.world.end_memory(&Engine(Arc::clone(inner)), command.migration).await;
     if let Some(orphan) = record.as_ref().and_then(|record| record.checkpoint)
-        && !blocking(move || dump::wait_for_orphan(orphan)).await?
+        && !inner.world.dump_ends(orphan).await?
     {
         return Err(Cause::new(
             FailureKind::Runtime,
@@ -35,7 +35,7 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
         undo(inner, &name, &record).await?;
         Folder::of(inner, command.migration).remove().await?;
     }
-    let inspect = inner.docker.inspect(&name).await.map_err(Cause::docker("inspect the container"))?;
+    let inspect = inner.world.inspect(&name).await.map_err(Cause::docker("inspect the container"))?;
     inner
         .note(command, Role::Source, |record| {
             record.closed = true;
@@ -64,7 +64,7 @@ fn is_to_be_undone(record: &Record) -> bool {
 
 /// Unpauses what this migration paused and gives the restart policy back. A container that is gone is told later.
 async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<(), Cause> {
-    let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
     let Some(inspect) = inspect else { return Ok(()) };
     let init = init_of(&inspect);
     let caught = if record.closed_network {
@@ -74,14 +74,14 @@ async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<()
         None
     };
     if record.froze && state_is(&inspect, "Paused") {
-        inner.docker.unpause(container).await.map_err(Cause::docker("unpause the container"))?;
+        inner.world.unpause(container).await.map_err(Cause::docker("unpause the container"))?;
     }
     if let Some(caught) = caught {
         // The destination may have been heard on the wire already.
         connections::speak(inner, init, caught).await;
     }
     if let Some(policy) = record.restart_policy.as_ref().filter(|policy| !specification::never_restarts(policy)) {
-        match inner.docker.set_restart_policy(container, policy).await {
+        match inner.world.set_restart_policy(container, policy).await {
             Ok(()) | Err(DockerError::NotFound(_)) => {}
             Err(error) => return Err(Cause::docker("restore the restart policy")(error)),
         }

@@ -22,7 +22,7 @@ use super::nodes;
 use super::writes::Dry;
 use crate::app::App;
 use crate::store::NodeOrder;
-use crate::{clock, snapshot};
+use crate::{aside, clock, snapshot};
 
 /// Every drain, by node.
 async fn drains(app: &App) -> Result<Vec<Drain>, RouteError> {
@@ -30,7 +30,7 @@ async fn drains(app: &App) -> Result<Vec<Drain>, RouteError> {
     let (policy, now) = (app.policy.get(), clock::now());
     let planner = app.clone();
     // Planning a large cluster takes its time, and other requests wait for this thread.
-    let plan = tokio::task::spawn_blocking(move || {
+    let plan = aside::run(move || {
         let snapshot = snapshot::build(&planner.fleet(), &policy.policy, now);
         fog_core::plan::plan(&snapshot, &policy.policy, now)
     });

@@ -18,7 +18,7 @@ use super::input::{self, Parameters};
 use super::writes::Dry;
 use crate::app::App;
 use crate::record::AskedBy;
-use crate::{clock, planner, snapshot};
+use crate::{aside, clock, planner, snapshot};
 
 /// The largest request: a snapshot of ten thousand nodes with their containers.
 const LARGEST: usize = 64 << 20;
@@ -66,7 +66,7 @@ async fn plan(app: App, request: PlanRequest<Snapshot>, mode: Option<Mode>) -> R
         snapshot.check().map_err(|error| RouteError::snapshot("/snapshot", &error))?;
     }
     // Planning a large cluster takes its time, and other requests wait for this thread.
-    let planned = tokio::task::spawn_blocking(move || {
+    let planned = aside::run(move || {
         let now = clock::now();
         let (snapshot, usual) = match request.snapshot {
             Some(snapshot) => {

@@ -99,12 +99,7 @@ pub enum StoreError {
 impl Store {
     /// Opens or makes the database.
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_secs(10));
+        let options = options(file);
         let sync = |synchronous| options.clone().synchronous(synchronous);
         let one = || SqlitePoolOptions::new().max_connections(1);
         let ledger = one().connect_with(sync(SqliteSynchronous::Full)).await?;
@@ -118,10 +113,34 @@ impl Store {
             )
             .await?;
         let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options.clone().read_only(true)).await?;
+        Ok(Self::of(ledger, telemetry, readers, file))
+    }
+
+    /// The same with one connection for everything, of which each step of each statement asks first, on the connection's
+    /// own thread: `may_go_on` can take its time, and `false` ends the statement. So a simulation has a disk that is slow,
+    /// or that dies in the middle of a transaction, and no two answers race.
+    pub async fn open_single(
+        file: &Path,
+        may_go_on: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let one = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
+        let one = one.idle_timeout(None).max_lifetime(None).after_connect(move |connection, _| {
+            let may_go_on = may_go_on.clone();
+            Box::pin(async move {
+                connection.lock_handle().await?.set_progress_handler(1, may_go_on);
+                Ok(())
+            })
+        });
+        let pool = one.connect_with(options(file).synchronous(SqliteSynchronous::Full)).await?;
+        sqlx::migrate!("../migrations/sqlite").run(&pool).await?;
+        Ok(Self::of(pool.clone(), pool.clone(), pool, file))
+    }
+
+    fn of(ledger: SqlitePool, telemetry: SqlitePool, readers: SqlitePool, file: &Path) -> Self {
         let told = watch::Sender::new(0);
         let writer = writer::Writer::start(telemetry.clone(), told.clone());
         let keep = Retention::default();
-        Ok(Self { ledger, telemetry, readers, told, writer, keep, file: file.to_owned() })
+        Self { ledger, telemetry, readers, told, writer, keep, file: file.to_owned() }
     }
 
     /// How long samples are kept.
@@ -149,6 +168,15 @@ impl Store {
         self.telemetry.close().await;
         self.ledger.close().await;
     }
+}
+
+fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .busy_timeout(Duration::from_secs(10))
 }
 
 /// Commits a transaction of the ledger.
