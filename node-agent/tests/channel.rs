@@ -7,8 +7,8 @@ use std::time::Duration;
 use fog_agent::channel::{Channel, Outbox, carry_out_with};
 use fog_agent::config::{Config, OrchestratorUrl};
 use fog_api::agent::{
-    Answer, Command, FromAgent, Hello, NodeFacts, Order, Outcome, Peer, Progress, Report, Sample, Stage, ToAgent,
-    Welcome,
+    Answer, Command, Finished, FromAgent, Hello, NodeFacts, Order, Outcome, Peer, Progress, Report, Sample, Stage,
+    ToAgent, Welcome,
 };
 use futures_util::{SinkExt, StreamExt};
 use jiff::Timestamp;
@@ -52,7 +52,13 @@ impl Agent {
             async move {
                 counter.fetch_add(1, Ordering::SeqCst);
                 let migration = command.migration;
-                let begun = Progress { migration, stage: Stage::Freeze, bytes: 0, bytes_total: None };
+                let begun = Progress {
+                    migration,
+                    stage: Stage::Freeze,
+                    bytes: 0,
+                    bytes_total: None,
+                    finished: Finished::default(),
+                };
                 let _ = progress.send(begun).await;
                 tokio::time::sleep(step).await;
                 Answer { key: command.key(), outcome: Outcome::Done(Report::default()) }

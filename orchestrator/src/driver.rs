@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fog_api::agent::{Answer, Command as AgentCommand, MemoryOrder, Order, Outcome, Progress, Report, ToAgent};
+use fog_api::agent::{Answer, Command as AgentCommand, MemoryOrder, Order, Outcome, Progress, Report, Stage, ToAgent};
 use fog_api::event::Event as PublicEvent;
 use fog_api::migration::{PhaseEntry, StageProgress};
 use fog_core::migration::{Command, Event, Phase, Role, Step};
@@ -199,19 +199,40 @@ impl Driver {
     async fn input(&mut self, input: Input) {
         match input {
             Input::Answer { node, answer } => self.answer(&node, answer).await,
-            Input::Progress(progress) => {
-                self.active = Instant::now();
-                let (rate, eta_s) = self.pace.observe(&progress, self.active);
-                self.migration.record.progress = Some(StageProgress {
-                    stage: progress.stage,
-                    bytes: progress.bytes,
-                    bytes_total: progress.bytes_total,
-                    rate_bytes_per_s: rate,
-                    eta_s,
-                });
-                self.tell();
-            }
+            Input::Progress(progress) => self.progress(progress).await,
             Input::Cancel { by } => self.happened(Event::Cancelled { by }).await,
+        }
+    }
+
+    async fn progress(&mut self, progress: Progress) {
+        self.active = Instant::now();
+        let (rate, eta_s) = self.pace.observe(&progress, self.active);
+        let record = &mut self.migration.record;
+        let round = progress.finished.rounds.len() as u32 + 1;
+        let now = StageProgress {
+            stage: progress.stage,
+            bytes: progress.bytes,
+            bytes_total: progress.bytes_total,
+            remaining_bytes: progress.bytes_total.map(|total| total.saturating_sub(progress.bytes)),
+            round: (progress.stage == Stage::PreCopy).then_some(round),
+            rate_bytes_per_s: rate,
+            eta_s,
+        };
+        // The destination verifies what the source still sends: one line of it is enough.
+        let sending = record
+            .progress
+            .as_ref()
+            .is_some_and(|shown| shown.stage < Stage::Verify && shown.remaining_bytes.is_none_or(|bytes| bytes > 0));
+        if now.stage != Stage::Verify || !sending {
+            record.progress = Some(now);
+        }
+        if !record.take_up(progress.finished) {
+            return self.tell();
+        }
+        // A round is history. Nothing rests on it, so nothing waits until a store that is out of order takes it.
+        if let Err(error) = self.app.store.save_migration(&self.migration, clock::now()).await {
+            tracing::warn!(migration = %self.migration.record.id, "cannot store a round: {error}");
+            self.tell();
         }
     }
 
@@ -245,6 +266,7 @@ impl Driver {
         let now = clock::now();
         record.answered.insert(record::step(step), now);
         record.stages_ms.extend(report.stages_ms);
+        record.stages_bytes.extend(report.stages_bytes);
         record.connections = report.connections.or(record.connections.take());
         record.checkpoint_bytes = report.checkpoint_bytes.or(record.checkpoint_bytes);
         record.sent_bytes = report.sent_bytes.or(record.sent_bytes);

@@ -1,5 +1,7 @@
 //! How fast a stage's bytes travel, and how long they still need.
 
+use std::collections::BTreeMap;
+
 use fog_api::agent::{Progress, Stage};
 use tokio::time::Instant;
 
@@ -8,35 +10,41 @@ const NEWEST: f64 = 0.3;
 /// Two reports closer than this say nothing about a rate.
 const LEAST_S: f64 = 0.02;
 
-/// What is known of the running stage.
+/// What is known of the stages of a phase. Both ends report at once, so each stage has its own.
 #[derive(Debug, Default)]
 pub struct Pace {
-    last: Option<(Stage, u64, Instant)>,
+    stages: BTreeMap<Stage, Flow>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Flow {
+    round: usize,
+    bytes: u64,
+    at: Instant,
     rate: Option<f64>,
 }
 
 impl Pace {
     /// Takes a report and gives the rate in bytes a second and the seconds that remain, as far as they are known.
     pub fn observe(&mut self, progress: &Progress, now: Instant) -> (Option<f64>, Option<f64>) {
-        match self.last {
-            Some((stage, bytes, at)) if stage == progress.stage && progress.bytes >= bytes => {
-                let seconds = now.duration_since(at).as_secs_f64();
-                if seconds >= LEAST_S {
-                    #[expect(clippy::cast_precision_loss, reason = "a rate is not exact")]
-                    let newest = (progress.bytes - bytes) as f64 / seconds;
-                    self.rate = Some(self.rate.map_or(newest, |rate| rate + NEWEST * (newest - rate)));
-                    self.last = Some((stage, progress.bytes, now));
-                }
-            }
-            _ => {
-                self.rate = None;
-                self.last = Some((progress.stage, progress.bytes, now));
-            }
+        let (round, bytes) = (progress.finished.rounds.len(), progress.bytes);
+        let begun = Flow { round, bytes, at: now, rate: None };
+        let flow = self.stages.entry(progress.stage).or_insert(begun);
+        if flow.round != round {
+            *flow = begun;
+        }
+        let seconds = now.duration_since(flow.at).as_secs_f64();
+        // Of two ends that report the same stage one is behind.
+        if seconds >= LEAST_S && bytes >= flow.bytes {
+            #[expect(clippy::cast_precision_loss, reason = "a rate is not exact")]
+            let newest = (bytes - flow.bytes) as f64 / seconds;
+            flow.rate = Some(flow.rate.map_or(newest, |rate| rate + NEWEST * (newest - rate)));
+            (flow.bytes, flow.at) = (bytes, now);
         }
         #[expect(clippy::cast_precision_loss, reason = "a remaining time is not exact")]
-        let remaining = progress.bytes_total.map(|total| total.saturating_sub(progress.bytes) as f64);
-        let eta = remaining.zip(self.rate.filter(|rate| *rate > 0.0)).map(|(remaining, rate)| remaining / rate);
-        (self.rate, eta)
+        let remaining = progress.bytes_total.map(|total| total.saturating_sub(bytes) as f64);
+        let eta = remaining.zip(flow.rate.filter(|rate| *rate > 0.0)).map(|(remaining, rate)| remaining / rate);
+        (flow.rate, eta)
     }
 }
 
@@ -47,7 +55,8 @@ mod tests {
     use super::*;
 
     fn report(stage: Stage, bytes: u64) -> Progress {
-        Progress { migration: uuid::Uuid::nil(), stage, bytes, bytes_total: Some(1000) }
+        let finished = fog_api::agent::Finished::default();
+        Progress { migration: uuid::Uuid::nil(), stage, bytes, bytes_total: Some(1000), finished }
     }
 
     #[test]
@@ -63,5 +72,20 @@ mod tests {
         let same_moment = pace.observe(&report(Stage::Ship, 500), begin + Duration::from_secs(4));
         assert_eq!(same_moment, (Some(100.0), Some(5.0)));
         assert_eq!(pace.observe(&report(Stage::Verify, 0), begin + Duration::from_secs(5)), (None, None));
+        let (rate, _) = pace.observe(&report(Stage::Ship, 600), begin + Duration::from_secs(6));
+        assert!((rate.unwrap() - 100.0).abs() < 20.0, "the other end's stage does not disturb: {rate:?}");
+    }
+
+    #[test]
+    fn a_round_begins_anew() {
+        let (mut pace, begin) = (Pace::default(), Instant::now());
+        let round = fog_api::agent::MemoryRound { content_bytes: 900, sent_bytes: 900, took_ms: 1000.0 };
+        let mut later = report(Stage::PreCopy, 10);
+        later.finished.rounds = vec![round];
+        pace.observe(&report(Stage::PreCopy, 0), begin);
+        assert_eq!(pace.observe(&report(Stage::PreCopy, 500), begin + Duration::from_secs(1)).0, Some(500.0));
+        assert_eq!(pace.observe(&later, begin + Duration::from_secs(2)), (None, None));
+        later.bytes = 60;
+        assert_eq!(pace.observe(&later, begin + Duration::from_secs(3)).0, Some(50.0));
     }
 }

@@ -153,6 +153,7 @@ pub fn migration(id: Uuid, decision: &decision::Decision, migrate: &Migrate, now
         phases: vec![wire::PhaseEntry { phase: wire::Phase::Inspecting, at: now }],
         answered: std::collections::BTreeMap::new(),
         stages_ms: std::collections::BTreeMap::new(),
+        stages_bytes: std::collections::BTreeMap::new(),
         connections: None,
         checkpoint_bytes: None,
         sent_bytes: None,

@@ -167,37 +167,44 @@ impl Commands {
     }
 }
 
-/// Lets the first and the last report of a stage through, and between them one now and then.
+/// Lets the first and the last report of a stage and of a round through, and between them one now and then.
 #[derive(Debug, Default)]
 struct Throttle {
-    last: Option<(Uuid, Stage, Instant)>,
+    last: Option<(Uuid, Stage, usize, Instant)>,
 }
 
 impl Throttle {
     fn admits(&mut self, progress: &Progress, now: Instant) -> bool {
         let complete = progress.bytes_total == Some(progress.bytes);
-        let soon = self.last.is_some_and(|(migration, stage, at)| {
+        let rounds = progress.finished.rounds.len();
+        let soon = self.last.is_some_and(|(migration, stage, before, at)| {
             migration == progress.migration
                 && stage == progress.stage
+                && before == rounds
                 && now.saturating_duration_since(at) < PROGRESS_EVERY
         });
         if soon && !complete {
             return false;
         }
-        self.last = Some((progress.migration, progress.stage, now));
+        self.last = Some((progress.migration, progress.stage, rounds, now));
         true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fog_api::agent::Finished;
+
     use super::*;
 
     #[test]
     fn the_beginning_and_the_end_of_a_stage_pass() {
         let mut throttle = Throttle::default();
         let start = Instant::now();
-        let at = |stage, bytes| Progress { migration: Uuid::nil(), stage, bytes, bytes_total: Some(100) };
+        let at = |stage, bytes| {
+            let finished = Finished::default();
+            Progress { migration: Uuid::nil(), stage, bytes, bytes_total: Some(100), finished }
+        };
         let ms = Duration::from_millis;
         assert!(throttle.admits(&at(Stage::Dump, 1), start));
         assert!(!throttle.admits(&at(Stage::Dump, 2), start + ms(100)));

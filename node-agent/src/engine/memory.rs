@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{FailureKind, MemoryOrder, MemoryReport, MemoryRound, Peer, Stage};
+use fog_api::agent::{FailureKind, MemoryOrder, MemoryReport, MemoryRound, Peer, Stage, dirty_bytes_per_s};
 use fog_api::migration::Strategy;
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
@@ -180,11 +180,15 @@ impl Ahead {
                 to.inner.bandwidth.learn(&to.destination.node, round.sent, round.took);
             }
             rounds.push(round);
-            self.report.rounds.push(MemoryRound {
+            let round = MemoryRound {
                 content_bytes: round.content,
                 sent_bytes: round.sent,
                 took_ms: round.took.as_secs_f64() * 1e3,
-            });
+            };
+            self.report.rounds.push(round);
+            self.report.dirty_bytes_per_s = dirty_bytes_per_s(&self.report.rounds);
+            to.reporter.round(round);
+            to.reporter.tell(Stage::PreCopy, 0, Some(total));
         }
         if let (Some(last), Some(most), false) = (rounds.last(), self.order.max_downtime_ms, self.way.commit_first) {
             let expected_ms = FIXED_MS + last.took.as_secs_f64() * 1e3;

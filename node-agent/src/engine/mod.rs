@@ -51,7 +51,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fog_api::agent::{
-    Answer, Command, CommandKey, Examine, Examined, FailureKind, Order, Outcome, Progress, Report, Role, Stage, Step,
+    Answer, Command, CommandKey, Examine, Examined, FailureKind, Finished, MemoryRound, Order, Outcome, Progress,
+    Report, Role, Stage, Step,
 };
 use fog_api::preflight::Finding;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -250,7 +251,7 @@ impl Engine {
             self.admit(&command, lane.cancel.is_cancelled())?;
         }
         tracing::info!(migration = %command.migration, workload = command.workload, epoch = command.epoch, ?step, "begins");
-        let reporter = Reporter { migration: command.migration, progress };
+        let reporter = Reporter { migration: command.migration, progress, finished: Mutex::default() };
         let job = Job { engine: self, command: &command, cancel: &lane.cancel, reporter: &reporter };
         let result = match &command.order {
             Order::Inspect => self.0.world.look(job).await.map_err(Cause::from),
@@ -384,12 +385,31 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 pub struct Reporter {
     migration: Uuid,
     progress: mpsc::Sender<Progress>,
+    finished: Mutex<Finished>,
 }
 
 impl Reporter {
     /// Best effort: when nobody takes it up, it is lost.
     pub fn tell(&self, stage: Stage, bytes: u64, bytes_total: Option<u64>) {
-        drop(self.progress.try_send(Progress { migration: self.migration, stage, bytes, bytes_total }));
+        let finished = self.finished();
+        drop(self.progress.try_send(Progress { migration: self.migration, stage, bytes, bytes_total, finished }));
+    }
+
+    /// A stage is over; `bytes` travelled in it, where that means something. Told with the next word.
+    fn over(&self, stage: Stage, began: std::time::Instant, bytes: Option<u64>) {
+        let mut finished = lock(&self.finished);
+        finished.stages_ms.insert(stage, ms_since(began));
+        finished.stages_bytes.extend(bytes.map(|bytes| (stage, bytes)));
+    }
+
+    /// Another round over the running container's memory is over.
+    fn round(&self, round: MemoryRound) {
+        lock(&self.finished).rounds.push(round);
+    }
+
+    /// What is over by now.
+    fn finished(&self) -> Finished {
+        lock(&self.finished).clone()
     }
 }
 

@@ -3,7 +3,6 @@
 //! Everything that can be done while the container still runs is done before the freeze: the connection, the
 //! handshake, the container's log so far.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,12 +73,13 @@ pub(super) async fn ship(
     let already = Already { log: log.clone(), memory_bytes, memory: way.memory };
     let prepare = prepare(&to, &inspect, ticket, already, &mut files);
     let (mut outgoing, console, mut ahead) = or_cancelled(cancel, prepare).await?;
-    let mut stages = BTreeMap::from([(Stage::Sync, ms_since(syncing))]);
+    reporter.over(Stage::Sync, syncing, Some(outgoing.content_bytes()));
     let init = init_of(&inspect).ok_or_else(|| Cause::gone("The container has no process any more."))?;
     if let Some(ahead) = ahead.as_mut().filter(|ahead| ahead.way.rounds) {
         let rounds = Instant::now();
         ahead.rounds(&to, init, &mut outgoing).await?;
-        stages.insert(Stage::PreCopy, ms_since(rounds));
+        let sent = ahead.report.rounds.iter().map(|round| round.sent_bytes).sum();
+        reporter.over(Stage::PreCopy, rounds, Some(sent));
         let soon = outgoing.announce(0).await;
         soon.map_err(Cause::transfer(&destination.node))?;
     }
@@ -113,7 +113,7 @@ pub(super) async fn ship(
         (false, Ok(0)) => Fate::Internal,
         (false, _) => Fate::Closed,
     };
-    stages.insert(Stage::Freeze, ms_since(frozen));
+    reporter.over(Stage::Freeze, frozen, None);
     reporter.tell(Stage::Dump, 0, None);
 
     let dumping = Instant::now();
@@ -124,7 +124,7 @@ pub(super) async fn ship(
     paused.map_err(Cause::docker("freeze the container"))?;
     dumped?;
     let tail = tail?;
-    stages.insert(Stage::Dump, ms_since(dumping));
+    reporter.over(Stage::Dump, dumping, None);
 
     let shipping = Instant::now();
     connections::save(inner, command.migration, &folder)?;
@@ -132,7 +132,7 @@ pub(super) async fn ship(
     let checkpoint_bytes = files.iter().map(|(_, _, bytes)| bytes).sum();
     let stream = stream(&mut outgoing, &files, checkpoint_bytes, tail, reporter);
     or_cancelled(cancel, async { stream.await.map_err(Cause::transfer(&destination.node)) }).await?;
-    stages.insert(Stage::Ship, ms_since(shipping));
+    reporter.over(Stage::Ship, shipping, Some(outgoing.content_bytes() - before));
     inner.bandwidth.learn(&destination.node, outgoing.content_bytes() - before, shipping.elapsed());
 
     let memory = match &ahead {
@@ -141,15 +141,17 @@ pub(super) async fn ship(
             if !ahead.way.commit_first {
                 let draining = Instant::now();
                 ahead.whole(&to).await?;
-                stages.insert(Stage::Drain, ms_since(draining));
+                reporter.over(Stage::Drain, draining, Some(ahead.report().frozen_sent_bytes));
             }
             Some(ahead.report())
         }
         None => None,
     };
 
+    let finished = reporter.finished();
     Ok(Report {
-        stages_ms: stages,
+        stages_ms: finished.stages_ms,
+        stages_bytes: finished.stages_bytes,
         checkpoint_bytes: Some(checkpoint_bytes),
         sent_bytes: Some(outgoing.sent_bytes() + memory.as_ref().map_or(0, MemoryReport::sent_bytes)),
         memory,

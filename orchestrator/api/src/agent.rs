@@ -493,6 +493,8 @@ pub struct MemoryReport {
     pub frozen_sent_bytes: u64,
     /// From the end of the dump until nothing was missing at the destination.
     pub drain_ms: Option<f64>,
+    /// How much memory the container wrote a second, by the last two rounds; `None` before the second.
+    pub dirty_bytes_per_s: Option<u64>,
 }
 
 impl MemoryReport {
@@ -511,6 +513,16 @@ pub struct MemoryRound {
     pub sent_bytes: u64,
     /// How long it took.
     pub took_ms: f64,
+}
+
+/// Memory written a second: what a round found changed, over the time since the round before looked. `None` before the
+/// second round.
+pub fn dirty_bytes_per_s(rounds: &[MemoryRound]) -> Option<u64> {
+    let [.., before, last] = rounds else { return None };
+    // A page is looked at once in each round, at about the same part of it.
+    let apart_s = (before.took_ms + last.took_ms) / 2e3;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rate")]
+    (apart_s > 0.0).then(|| (last.content_bytes as f64 / apart_s) as u64)
 }
 
 /// A migration's secret: 32 random bytes in hexadecimal, known to the orchestrator and both agents.
@@ -546,6 +558,21 @@ pub struct Progress {
     pub bytes: u64,
     /// Bytes of this stage in all, once known.
     pub bytes_total: Option<u64>,
+    /// What the step has finished by now: all of it, so that a report that is lost does no harm.
+    #[serde(default)]
+    pub finished: Finished,
+}
+
+/// What a step that still runs has finished by now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Finished {
+    /// How long each stage took, in milliseconds.
+    pub stages_ms: BTreeMap<Stage, f64>,
+    /// Bytes that travelled in each stage.
+    pub stages_bytes: BTreeMap<Stage, u64>,
+    /// Rounds over the running container's memory, in their order.
+    pub rounds: Vec<MemoryRound>,
 }
 
 /// The parts of a migration that take time.
@@ -603,6 +630,8 @@ pub struct Report {
     pub connections: Option<Connections>,
     /// How long each stage took here, in milliseconds.
     pub stages_ms: BTreeMap<Stage, f64>,
+    /// Bytes that travelled in each stage.
+    pub stages_bytes: BTreeMap<Stage, u64>,
     /// `ship`: size of CRIU's images.
     pub checkpoint_bytes: Option<u64>,
     /// `ship`: bytes that went over the network.

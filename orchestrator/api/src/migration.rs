@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::agent::{MemoryReport, Stage, Step};
+use crate::agent::{Finished, MemoryReport, Stage, Step};
 
 /// How memory travels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -155,8 +155,11 @@ pub struct Migration {
     pub phases: Vec<PhaseEntry>,
     /// When each step was answered, by the orchestrator's clock.
     pub answered: BTreeMap<Step, Timestamp>,
-    /// How long each stage took, in milliseconds.
+    /// How long each stage took, in milliseconds; those that are over, while it runs.
     pub stages_ms: BTreeMap<Stage, f64>,
+    /// Bytes that travelled in each stage; those that are over, while it runs.
+    #[serde(default)]
+    pub stages_bytes: BTreeMap<Stage, u64>,
     /// What becomes of its TCP connections, once the destination has said so.
     #[serde(default)]
     pub connections: Option<Connections>,
@@ -164,7 +167,7 @@ pub struct Migration {
     pub checkpoint_bytes: Option<u64>,
     /// Bytes that went from agent to agent.
     pub sent_bytes: Option<u64>,
-    /// How memory travelled, where it did so by itself.
+    /// How memory travelled, where it did so by itself. Its rounds are there as soon as each is over.
     #[serde(default)]
     pub memory: Option<MemoryReport>,
     /// From the freeze on the source to the first instruction on the destination; an upper bound, too long by at most
@@ -177,14 +180,31 @@ impl Migration {
     /// nothing of the rounds before.
     pub fn remember(&mut self, report: Option<MemoryReport>) {
         let Some(mut report) = report else { return };
-        if let Some(before) = self.memory.take() {
+        // What has rounds knows everything; the record has had them from its progress.
+        if let Some(before) = self.memory.take().filter(|_| report.rounds.is_empty()) {
             let later = report.frozen_sent_bytes.saturating_sub(before.frozen_sent_bytes);
             self.sent_bytes = self.sent_bytes.map(|sent| sent + later);
-            if report.rounds.is_empty() {
-                report.rounds = before.rounds;
-            }
+            report.rounds = before.rounds;
+            report.dirty_bytes_per_s = before.dirty_bytes_per_s;
+        }
+        if report.drain_ms.is_some() {
+            self.stages_bytes.insert(Stage::Drain, report.frozen_sent_bytes);
         }
         self.memory = Some(report);
+    }
+
+    /// Takes up what a running step has finished. Whether a round is among it that the record did not have.
+    pub fn take_up(&mut self, finished: Finished) -> bool {
+        self.stages_ms.extend(finished.stages_ms);
+        self.stages_bytes.extend(finished.stages_bytes);
+        let known = self.memory.as_ref().map_or(0, |memory| memory.rounds.len());
+        let more = finished.rounds.len() > known;
+        if more {
+            let memory = self.memory.get_or_insert_default();
+            memory.dirty_bytes_per_s = crate::agent::dirty_bytes_per_s(&finished.rounds);
+            memory.rounds = finished.rounds;
+        }
+        more
     }
 }
 
@@ -206,6 +226,12 @@ pub struct StageProgress {
     pub bytes: u64,
     /// Bytes in all, once known.
     pub bytes_total: Option<u64>,
+    /// Bytes still to come, once the whole is known.
+    #[serde(default)]
+    pub remaining_bytes: Option<u64>,
+    /// Which round over the running container's memory this is, from 1; `None` outside of the stage `pre-copy`.
+    #[serde(default)]
+    pub round: Option<u32>,
     /// Bytes a second, lately; `None` until two reports have come.
     #[serde(default)]
     pub rate_bytes_per_s: Option<f64>,
@@ -237,4 +263,50 @@ pub struct Cause {
     /// The last lines of the log that shows it.
     #[serde(default)]
     pub log: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::MemoryRound;
+
+    fn migration() -> Migration {
+        serde_json::from_value(serde_json::json!({
+            "id": Uuid::nil(), "workload": "web", "source": "A", "destination": "B", "strategy": "hybrid",
+            "asked_by": "user", "decision": Uuid::nil(), "phase": "moving", "cause": null, "progress": null,
+            "created_at": "2026-01-01T00:00:00Z", "finished_at": null, "phases": [], "answered": {}, "stages_ms": {},
+            "checkpoint_bytes": null, "sent_bytes": null, "downtime_ms": null
+        }))
+        .expect("a record of before")
+    }
+
+    fn round(mebibytes: u64, took_ms: f64) -> MemoryRound {
+        MemoryRound { content_bytes: mebibytes << 20, sent_bytes: mebibytes << 20, took_ms }
+    }
+
+    #[test]
+    fn rounds_come_one_by_one_and_count_once() {
+        let mut record = migration();
+        let finished = |rounds: &[MemoryRound]| Finished { rounds: rounds.to_vec(), ..Finished::default() };
+        let rounds = [round(100, 1000.0), round(20, 1000.0)];
+        assert!(!record.take_up(finished(&[])));
+        assert!(record.take_up(finished(&rounds[..1])));
+        assert_eq!(record.memory.as_ref().and_then(|memory| memory.dirty_bytes_per_s), None);
+        assert!(!record.take_up(finished(&rounds[..1])), "it is known");
+        assert!(record.take_up(finished(&rounds)), "the one before was lost, or not");
+        assert_eq!(record.memory.as_ref().and_then(|memory| memory.dirty_bytes_per_s), Some(20 << 20));
+        assert!(!record.take_up(finished(&rounds[..1])), "a late one");
+        assert_eq!(record.memory.as_ref().map(|memory| memory.rounds.len()), Some(2));
+
+        // What `ship` reports holds the rounds; what `discard` reports holds only what travelled after the commit.
+        record.sent_bytes = Some(150 << 20);
+        let shipped = MemoryReport { rounds: rounds.to_vec(), frozen_sent_bytes: 1 << 20, ..MemoryReport::default() };
+        record.remember(Some(shipped));
+        assert_eq!(record.sent_bytes, Some(150 << 20));
+        let drained = MemoryReport { frozen_sent_bytes: 5 << 20, drain_ms: Some(9.0), ..MemoryReport::default() };
+        record.remember(Some(drained));
+        assert_eq!(record.sent_bytes, Some(154 << 20));
+        assert_eq!(record.memory.as_ref().map(|memory| memory.rounds.len()), Some(2));
+        assert_eq!(record.stages_bytes.get(&Stage::Drain), Some(&(5 << 20)));
+    }
 }

@@ -9,7 +9,7 @@ use fog_api::client::Update;
 use fog_api::migration::{Migration, Phase};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::render::migration::stage_word;
+use crate::render::migration::{round, stage_word};
 use crate::render::paint::Paint;
 use crate::render::text::clean;
 use crate::render::units;
@@ -22,6 +22,8 @@ pub(super) struct Progress {
     /// The live line; `None` where stderr is no terminal.
     line: Option<ProgressBar>,
     rate: Rate,
+    /// So many rounds were said.
+    rounds: usize,
     /// What the last plain line said, and when.
     said: Option<(Phase, Option<Stage>, Instant)>,
     away: bool,
@@ -43,7 +45,7 @@ impl Progress {
             let (workload, from, to) = (clean(&begun.workload), clean(&begun.source), clean(&begun.destination));
             eprintln!("migrating {workload} from {from} to {to} ({}), id {}", begun.strategy, begun.id);
         }
-        Self { began: Instant::now(), line, rate: Rate::default(), said: None, away: false }
+        Self { began: Instant::now(), line, rate: Rate::default(), rounds: 0, said: None, away: false }
     }
 
     pub(super) fn update(&mut self, update: &Update<'_>) {
@@ -66,6 +68,7 @@ impl Progress {
     fn migration(&mut self, migration: &Migration) {
         let now = Instant::now();
         let stage = migration.progress.as_ref().map(|progress| progress.stage);
+        self.rounds(migration, now);
         let words = self.words(migration, now);
         if let Some(line) = &self.line {
             line.set_message(words);
@@ -81,9 +84,26 @@ impl Progress {
         }
     }
 
+    /// Rounds that are over stay on the screen.
+    fn rounds(&mut self, migration: &Migration, now: Instant) {
+        let rounds = migration.memory.as_ref().map(|memory| memory.rounds.as_slice()).unwrap_or_default();
+        for (index, one) in rounds.iter().enumerate().skip(self.rounds) {
+            let elapsed = units::milliseconds(now.duration_since(self.began).as_secs_f64() * 1000.0);
+            let words = format!("{elapsed:>8}  {}", round(index + 1, one));
+            match &self.line {
+                Some(line) => line.println(words),
+                None => eprintln!("{words}"),
+            }
+        }
+        self.rounds = self.rounds.max(rounds.len());
+    }
+
     fn words(&mut self, migration: &Migration, now: Instant) -> String {
         let Some(progress) = &migration.progress else { return migration.phase.to_string() };
         let mut words = format!("{}, {}", migration.phase, stage_word(progress.stage));
+        if let Some(round) = progress.round {
+            words.push_str(&format!(" round {round}"));
+        }
         if progress.bytes == 0 && progress.bytes_total.is_none() {
             return words;
         }
@@ -91,7 +111,7 @@ impl Progress {
         if let Some(total) = progress.bytes_total {
             words.push_str(&format!(" of {}", units::bytes(total)));
         }
-        if let Some(rate) = self.rate.measure(progress.stage, progress.bytes, now) {
+        if let Some(rate) = self.rate.measure((progress.stage, progress.round), progress.bytes, now) {
             words.push_str(&format!("  {}", units::rate(rate)));
             let left = progress.bytes_total.and_then(|total| time_left(progress.bytes, total, rate));
             if let Some(left) = left.filter(|ms| *ms >= 100.0) {
@@ -119,12 +139,12 @@ fn time_left(bytes: u64, total: u64, rate: f64) -> Option<f64> {
 /// Bytes a second since the stage began: steadier than between two reports.
 #[derive(Debug, Default)]
 struct Rate {
-    stage: Option<(Stage, u64, Instant)>,
+    stage: Option<((Stage, Option<u32>), u64, Instant)>,
 }
 
 impl Rate {
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-    fn measure(&mut self, stage: Stage, bytes: u64, now: Instant) -> Option<f64> {
+    fn measure(&mut self, stage: (Stage, Option<u32>), bytes: u64, now: Instant) -> Option<f64> {
         match self.stage {
             Some((known, first, since)) if known == stage && bytes >= first => {
                 let seconds = now.duration_since(since).as_secs_f64();
@@ -145,10 +165,10 @@ mod tests {
     #[test]
     fn the_rate_counts_from_the_stage_s_beginning() {
         let (mut rate, began) = (Rate::default(), Instant::now());
-        assert_eq!(rate.measure(Stage::Ship, 0, began), None);
-        assert_eq!(rate.measure(Stage::Ship, 100, began), None, "no time has passed");
-        assert_eq!(rate.measure(Stage::Ship, 1000, began + Duration::from_secs(2)), Some(500.0));
-        assert_eq!(rate.measure(Stage::Restore, 5, began + Duration::from_secs(3)), None, "another stage");
+        assert_eq!(rate.measure((Stage::Ship, None), 0, began), None);
+        assert_eq!(rate.measure((Stage::Ship, None), 100, began), None, "no time has passed");
+        assert_eq!(rate.measure((Stage::Ship, None), 1000, began + Duration::from_secs(2)), Some(500.0));
+        assert_eq!(rate.measure((Stage::Restore, None), 5, began + Duration::from_secs(3)), None, "another stage");
         assert_eq!(time_left(1000, 2000, 500.0), Some(2000.0));
         assert_eq!(time_left(2000, 2000, 500.0), None);
     }

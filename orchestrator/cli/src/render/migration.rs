@@ -1,6 +1,6 @@
 //! A migration: as a row, and with everything that is known of how it went.
 
-use fog_api::agent::Stage;
+use fog_api::agent::{MemoryRound, Stage};
 use fog_api::migration::{Cause, Migration, Phase};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -66,6 +66,9 @@ pub(crate) fn course(migration: &Migration, now: Timestamp, zone: &TimeZone, pai
     if !migration.stages_ms.is_empty() {
         out.push_str(&format!("\n{}\n{}", paint.head("Stages"), stages(migration).render(paint, "  ")));
     }
+    if let Some(memory) = migration.memory.as_ref().filter(|memory| !memory.rounds.is_empty()) {
+        out.push_str(&format!("\n{}\n{}", paint.head("Rounds"), rounds(&memory.rounds).render(paint, "  ")));
+    }
     out.push_str(&format!("\n{}\n{}", paint.head("Measured"), measured(migration, now).render(paint, "  ")));
     out
 }
@@ -87,11 +90,37 @@ fn phases(migration: &Migration, now: Timestamp, zone: &TimeZone) -> Table {
 }
 
 fn stages(migration: &Migration) -> Table {
-    let mut table = Table::new(&[("stage", Side::Left), ("took", Side::Right)]);
+    let mut table = Table::new(&[("stage", Side::Left), ("took", Side::Right), ("bytes", Side::Right)]);
     for (stage, ms) in &migration.stages_ms {
-        table.row(vec![stage_word(*stage).into(), units::milliseconds(*ms).into()]);
+        let bytes = migration.stages_bytes.get(stage).map_or(String::new(), |bytes| units::bytes(*bytes));
+        table.row(vec![stage_word(*stage).into(), units::milliseconds(*ms).into(), bytes.into()]);
     }
     table
+}
+
+fn rounds(rounds: &[MemoryRound]) -> Table {
+    let mut table =
+        Table::new(&[("round", Side::Left), ("changed", Side::Right), ("sent", Side::Right), ("took", Side::Right)]);
+    for (index, round) in rounds.iter().enumerate() {
+        let (changed, sent) = (units::bytes(round.content_bytes), units::bytes(round.sent_bytes));
+        table.row(vec![
+            (index + 1).to_string().into(),
+            changed.into(),
+            sent.into(),
+            units::milliseconds(round.took_ms).into(),
+        ]);
+    }
+    table
+}
+
+/// One round in a line.
+pub(crate) fn round(number: usize, round: &MemoryRound) -> String {
+    format!(
+        "round {number}: {} changed, {} sent in {}",
+        units::bytes(round.content_bytes),
+        units::bytes(round.sent_bytes),
+        units::milliseconds(round.took_ms)
+    )
 }
 
 fn measured(migration: &Migration, now: Timestamp) -> Table {
@@ -106,6 +135,10 @@ fn measured(migration: &Migration, now: Timestamp) -> Table {
     }
     row("checkpoint", units::or_unknown(migration.checkpoint_bytes, units::bytes));
     row("sent", units::or_unknown(migration.sent_bytes, units::bytes));
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    if let Some(rate) = migration.memory.as_ref().and_then(|memory| memory.dirty_bytes_per_s) {
+        row("writes to memory", units::rate(rate as f64));
+    }
     let seconds = migration.stages_ms.get(&Stage::Ship).map(|ms| ms / 1000.0).filter(|seconds| *seconds > 0.0);
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     if let (Some(sent), Some(seconds)) = (migration.sent_bytes, seconds) {
@@ -172,6 +205,7 @@ pub(crate) mod tests {
             ],
             answered: Default::default(),
             stages_ms: [(Stage::Freeze, 11.3), (Stage::Ship, 500.0)].into(),
+            stages_bytes: [(Stage::Ship, 1 << 20)].into(),
             connections: Some(Connections { open: 3, kept: true, reason: "Its address follows it on lan.".into() }),
             checkpoint_bytes: Some(1 << 20),
             sent_bytes: Some(2 << 20),
@@ -188,11 +222,27 @@ pub(crate) mod tests {
             "  inspecting  13:06:40.000  40 ms",
             "  moving      13:06:40.040  2.3 s",
             "  freeze   11 ms",
+            "  ship    500 ms  1.0 MiB",
             "rate",
             "4.0 MiB/s",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
+        assert!(!text.contains("Rounds"), "it had none");
+    }
+
+    #[test]
+    fn rounds_are_shown_one_a_line() {
+        let mut migration = example();
+        let one = MemoryRound { content_bytes: 48 << 20, sent_bytes: 47 << 20, took_ms: 980.0 };
+        let other = MemoryRound { content_bytes: 6 << 20, sent_bytes: 6 << 20, took_ms: 120.0 };
+        let memory = migration.memory.get_or_insert_default();
+        (memory.rounds, memory.dirty_bytes_per_s) = (vec![one, other], Some(11 << 20));
+        let text = course(&migration, migration.created_at, &TimeZone::UTC, Paint::new(false));
+        for expected in ["1       48 MiB   47 MiB  980 ms", "2      6.0 MiB", "writes to memory", "11 MiB/s"] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+        assert_eq!(round(2, &other), "round 2: 6.0 MiB changed, 6.0 MiB sent in 120 ms");
     }
 
     #[test]
