@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fog_api::agent::{Answer, Command as AgentCommand, MemoryOrder, Order, Outcome, Progress, Report, Stage, ToAgent};
 use fog_api::event::Event as PublicEvent;
-use fog_api::migration::{PhaseEntry, StageProgress};
+use fog_api::migration::{Migration as Record, PhaseEntry, StageProgress};
 use fog_core::migration::{Command, Event, Phase, Role, Step};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -51,7 +51,7 @@ pub enum Input {
 #[derive(Default)]
 pub struct Drivers {
     inputs: Mutex<BTreeMap<Uuid, mpsc::UnboundedSender<Input>>>,
-    phases: Mutex<BTreeMap<Uuid, fog_api::migration::Phase>>,
+    records: Mutex<BTreeMap<Uuid, Record>>,
     tasks: TaskTracker,
 }
 
@@ -67,15 +67,21 @@ impl Drivers {
 
     /// Where the running migrations stand.
     pub fn phases(&self) -> Vec<fog_api::migration::Phase> {
-        self.phases.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+        self.records().values().map(|record| record.phase).collect()
     }
 
-    fn stands(&self, migration: Uuid, phase: Option<fog_api::migration::Phase>) {
-        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        match phase {
-            Some(phase) => phases.insert(migration, phase),
-            None => phases.remove(&migration),
-        };
+    /// The record of a migration with what is told and not stored: how far the running stage has come.
+    pub fn live(&self, stored: Record) -> Record {
+        // What is stored counts where the two differ.
+        self.records().get(&stored.id).filter(|live| live.phase == stored.phase).cloned().unwrap_or(stored)
+    }
+
+    fn records(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uuid, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stands(&self, record: &Record) {
+        self.records().insert(record.id, record.clone());
     }
 
     /// Waits until every task has ended, after the shutdown was cancelled.
@@ -121,7 +127,7 @@ fn spawn(app: &App, stored: StoredMigration) {
         let app = driver.app.clone();
         driver.run(inputs).await;
         app.drivers.inputs().remove(&id);
-        app.drivers.stands(id, None);
+        app.drivers.records().remove(&id);
     });
 }
 
@@ -232,8 +238,9 @@ impl Driver {
         // A round is history. Nothing rests on it, so nothing waits until a store that is out of order takes it.
         if let Err(error) = self.app.store.save_migration(&self.migration, clock::now()).await {
             tracing::warn!(migration = %self.migration.record.id, "cannot store a round: {error}");
-            self.tell();
+            return self.tell();
         }
+        self.app.drivers.stands(&self.migration.record);
     }
 
     async fn answer(&mut self, node: &str, answer: Answer) {
@@ -350,11 +357,12 @@ impl Driver {
                 }
             }
         }
-        self.app.drivers.stands(record.id, Some(record.phase)); // the store has told everybody
+        self.app.drivers.stands(record); // the store has told everybody
     }
 
     /// In between: what is not stored.
     fn tell(&self) {
+        self.app.drivers.stands(&self.migration.record);
         self.app.events.tell(PublicEvent::Migration { migration: self.migration.record.clone() });
     }
 

@@ -94,11 +94,13 @@ pub(super) async fn list(
             SortBy::Sent => "json_extract(record, '$.sent_bytes')",
         },
     };
-    asked.stored(&app.store, listing, &conditions).await.map(axum::Json)
+    let mut page: List<Migration> = asked.stored(&app.store, listing, &conditions).await?;
+    page.items = page.items.into_iter().map(|record| app.drivers.live(record)).collect();
+    Ok(axum::Json(page))
 }
 
 async fn find(app: &App, id: uuid::Uuid) -> Result<Migration, RouteError> {
-    let found = app.store.migration(id).await?.map(|stored| stored.record);
+    let found = app.store.migration(id).await?.map(|stored| app.drivers.live(stored.record));
     found.ok_or_else(|| RouteError::Unknown { what: "migration", name: id.to_string() })
 }
 

@@ -161,33 +161,3 @@ fn a_workload_that_runs_ahead_of_its_memory_gets_all_of_it_or_ends() {
     a.run(&["docker", "unpause", "pages"]).unwrap();
     pages::checks_on(a, "pages").unwrap();
 }
-
-/// Before the commit every strategy can be given up, and the source goes on.
-#[test]
-fn every_strategy_can_be_cancelled_before_the_commit() {
-    let cluster = cluster("cancel", Suite::Forky, CgroupVersion::V2);
-    let a = cluster.node("A");
-    pages::run(a, "pages", MIB, 200).unwrap();
-    for strategy in [Strategy::StopAndCopy, Strategy::PreCopy, Strategy::Hybrid] {
-        cluster.wait_active().unwrap();
-        cluster.wait_known("pages", "A").unwrap();
-        a.limit_rate(Some("40mbit")).unwrap();
-        let id = begun(&cluster, "pages", "B", strategy);
-        // B's folder for it holds images, or what came of memory while it still runs.
-        let folder = format!("/run/fogshift/images/{id}");
-        let arrives = wait_until(DEADLINE, "memory to arrive on B", || {
-            let used = cluster.node("B").exec(&["du", "-sk", &folder])?.stdout;
-            let used = String::from_utf8_lossy(&used);
-            let used = used.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
-            Ok((used > 2 << 10).then_some(used))
-        });
-        eprintln!("{strategy}: {} KiB are on B", arrives.unwrap());
-        cluster.ask(|client| async move { client.cancel(id).await }).unwrap();
-        let migration = cluster.over(id).unwrap();
-        assert_eq!(migration.phase, Phase::RolledBack, "{:?}", migration.cause);
-        a.limit_rate(None).unwrap();
-        pages::checks_on(a, "pages").unwrap();
-        clean(&cluster);
-        assert_eq!(state(cluster.node("B"), "pages").unwrap(), None);
-    }
-}
