@@ -22,8 +22,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "fsnotify",
-        "A process in the container watches files (inotify) that CRIU cannot find again; put `force-irmap` and \
-         `irmap-scan-path FOLDER` into /etc/criu/runc.conf on this node.",
+        "A process in the container watches (inotify or fanotify) what cannot be found in the container any more, such as a \
+         deleted file; it has to give that up first.",
     ),
     ("docker-init", "The container has Docker's init process, which CRIU cannot restore; create it without --init."),
     ("io_uring", "A process in the container uses io_uring, which CRIU cannot dump."),

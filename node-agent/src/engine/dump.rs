@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::connections::Fate;
 use super::failure::Cause;
 use super::images::Folder;
-use super::{blocking, criu, tasks};
+use super::{blocking, criu, tasks, watches};
 use crate::journal::ProcessIdentity;
 use crate::tools;
 
@@ -80,9 +80,11 @@ impl Plan {
         let options = folder.work().join("dump.conf");
         let prepared = blocking({
             let container = container.to_owned();
+            let init = inspect.pointer("/State/Pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
             move || {
-                let theirs = criu::node_options();
-                (criu::options(&theirs), runc_root(Path::new(DOCKER_RUN), &container))
+                let mut options = criu::options(&criu::node_options());
+                options.push_str(&init.map(watches::options).unwrap_or_default());
+                (options, runc_root(Path::new(DOCKER_RUN), &container))
             }
         });
         let (prepared, runc, ()) = tokio::join!(prepared, tools::runc_version(), criu::warm());

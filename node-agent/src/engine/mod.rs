@@ -43,6 +43,7 @@ mod ship;
 mod tasks;
 mod thaw;
 mod volumes;
+mod watches;
 mod world;
 
 use std::collections::{BTreeMap, HashMap};

@@ -132,6 +132,9 @@ pub struct NodeConfig {
     pub cpus: Option<f64>,
     pub memory_bytes: Option<u64>,
     pub link: Link,
+    /// By how much the node's clocks since boot (`CLOCK_MONOTONIC`, `CLOCK_BOOTTIME`) are ahead of this machine's: real
+    /// machines were not booted at the same time either. Whole seconds.
+    pub booted_earlier: Duration,
     /// Labels the node's agent reports, e.g. `site=turku`.
     pub labels: BTreeMap<String, String>,
 }
@@ -145,6 +148,7 @@ impl NodeConfig {
             cpus: None,
             memory_bytes: None,
             link: Link::default(),
+            booted_earlier: Duration::ZERO,
             labels: BTreeMap::new(),
         }
     }

@@ -20,6 +20,8 @@ pidfile=$1; log=$2; shift 2
 exec < /dev/null >> "$log" 2>&1
 echo "$$ $(cut -d ' ' -f 22 "/proc/$$/stat")" > "$pidfile.new" && mv "$pidfile.new" "$pidfile" && exec "$@"
 "#;
+/// Linux counts start times in hundredths of a second everywhere (`USER_HZ`).
+const TICKS_PER_SECOND: u64 = 100;
 const RECORDED: Duration = Duration::from_secs(20);
 
 /// Where a daemon lives.
@@ -53,11 +55,16 @@ impl Daemon<'_> {
         }
     }
 
+    /// Who wrote the PID file, as the machine sees it: the file has the time since the node's own boot.
     fn recorded(&self) -> Result<Option<ProcessId>> {
+        let ahead = match &self.place {
+            Place::Node(node) => node.state.booted_earlier.as_secs() * TICKS_PER_SECOND,
+            Place::Outside { .. } => 0,
+        };
         let text = fs::read_to_string(self.pid_file()?).unwrap_or_default();
         let mut words = text.split_whitespace();
         let pid = words.next().and_then(|word| word.parse().ok());
-        let started = words.next().and_then(|word| word.parse().ok());
+        let started = words.next().and_then(|word| word.parse::<u64>().ok()?.checked_sub(ahead));
         Ok(pid.zip(started).map(|(pid, started)| ProcessId { pid, started }))
     }
 

@@ -98,12 +98,15 @@ fn start_init(node: &Node, site: &Site<'_>) -> Result<ProcessId> {
 
     let log_path = directory.join("init.log");
     let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
+    let ahead = node.state.booted_earlier.as_secs();
     let mut command = joining(&node.subtree.namespace_join_files());
     clean_environment(&mut command);
     command
         .arg("nsenter")
         .arg(format!("--net={}", node.network.netns_path(node.name()).display()))
-        .args(["setsid", "--fork", "unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup"])
+        .args(["setsid", "--fork", "unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--time"])
+        .arg(format!("--monotonic={ahead}"))
+        .arg(format!("--boottime={ahead}"))
         .arg(site.program)
         .arg("host-init")
         .arg(&spec_path)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use fog_lab::{
-    CgroupVersion, Lab, LabConfig, Link, Log, NodeConfig, Suite, instances, parse_cpus, parse_labels,
+    CgroupVersion, Lab, LabConfig, Link, Log, NodeConfig, Suite, instances, parse_cpus, parse_duration, parse_labels,
     parse_node_prefix, parse_per_node, parse_size,
 };
 
@@ -141,6 +141,9 @@ struct UpArguments {
     /// A node's network link, each way: D:rate=20mbit,delay=40ms,jitter=2ms,loss=0.1%; repeatable
     #[arg(long, value_name = "NODE:KEY=VALUE,…")]
     link: Vec<String>,
+    /// How much earlier nodes were booted, for all or per node: B=3600s
+    #[arg(long, value_name = "DURATION")]
+    booted_earlier: Option<String>,
     /// Labels of a node: A:site=turku,tier=edge; repeatable
     #[arg(long, value_name = "NODE:KEY=VALUE,…")]
     label: Vec<String>,
@@ -251,6 +254,9 @@ fn config(arguments: UpArguments) -> Result<LabConfig> {
     })?;
     set(nodes, "--cpus", arguments.cpus.as_deref(), parse_cpus, |node, cpus| node.cpus = Some(cpus))?;
     set(nodes, "--memory", arguments.memory.as_deref(), parse_size, |node, bytes| node.memory_bytes = Some(bytes))?;
+    set(nodes, "--booted-earlier", arguments.booted_earlier.as_deref(), parse_duration, |node, ahead| {
+        node.booted_earlier = ahead;
+    })?;
     for text in &arguments.link {
         let (node, link) = parse_node_prefix(text)?;
         find(nodes, "--link", &node)?.link = link.parse()?;

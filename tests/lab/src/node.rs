@@ -101,7 +101,8 @@ impl Node {
         ensure!(!command.is_empty(), "no command given: write fog-lab exec {} -- COMMAND…", self.name());
         let init = self.init()?.pid.to_string();
         let mut entering = joining(&self.subtree.join_files());
-        entering.args(["nsenter", "--target", &init, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup"]);
+        entering
+            .args(["nsenter", "--target", &init, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--time"]);
         entering.args(["setpriv", "--pdeathsig", "KILL", "--"]).args(command);
         clean_environment(&mut entering);
         Ok(entering)

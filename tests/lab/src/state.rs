@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,7 @@ pub(crate) struct NodeState {
     pub(crate) cpus: Option<f64>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) link: Link,
+    pub(crate) booted_earlier: Duration,
     pub(crate) labels: BTreeMap<String, String>,
     /// The node's process number 1, as the machine sees it.
     pub(crate) init: Option<ProcessId>,

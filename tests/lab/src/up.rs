@@ -168,6 +168,7 @@ fn record(config: &LabConfig, layout: &Layout, directory: &Path, rootfs: &[(Suit
             cpus: node.cpus,
             memory_bytes: node.memory_bytes,
             link: node.link.clone(),
+            booted_earlier: node.booted_earlier,
             labels: node.labels.clone(),
             init: None,
         });
