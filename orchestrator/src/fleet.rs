@@ -28,6 +28,8 @@ pub struct NodeView {
     pub latest: Option<Sample>,
     /// CPU of the newest samples, oldest first.
     pub cpu_window: VecDeque<f64>,
+    /// How often it was hot lately.
+    pub hot: Hot,
     /// The workloads that it owns.
     pub owned: BTreeSet<String>,
     /// When listeners were last told of it.
@@ -46,6 +48,7 @@ impl NodeView {
             stored,
             latest: None,
             cpu_window: VecDeque::new(),
+            hot: Hot::default(),
             owned: BTreeSet::new(),
             told_at: None,
             coordinate: Coordinate::default(),
@@ -105,6 +108,35 @@ impl Usual {
     pub fn cpus(&self) -> Option<f64> {
         (self.learned_s >= Self::LEAST_S).then_some(self.cpus)
     }
+}
+
+/// The share of the last hour or so in which a node was at the policy's threshold or above.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Hot {
+    share: f64,
+    seen_at: Option<Timestamp>,
+}
+
+impl Hot {
+    fn learn(&mut self, hot: bool, at: Timestamp) {
+        let seconds = self.seen_at.map_or(0.0, |seen| at.duration_since(seen).as_secs_f64().clamp(0.0, 60.0));
+        self.share += (f64::from(u8::from(hot)) - self.share) * seconds / Usual::MEMORY_S;
+        self.seen_at = self.seen_at.max(Some(at));
+    }
+
+    /// 0 to 1; what was not seen counts as not hot.
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+}
+
+/// What is kept and told apart of a node's samples.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// How many CPU values are kept.
+    pub window: usize,
+    /// CPU utilization at which a node is hot.
+    pub hot: f64,
 }
 
 /// A migration under way.
@@ -220,12 +252,14 @@ impl Fleet {
         }
     }
 
-    /// Samples of a node arrived, oldest first. `window` is how many CPU values are kept. What nobody owned so far is
-    /// shown only after [`Fleet::stored`]: a migration of it would not find its owner in the store.
-    pub fn heartbeat(&mut self, node: &str, mut samples: Vec<Sample>, window: usize, now: Timestamp) -> Vec<Change> {
+    /// Samples of a node arrived, oldest first. What nobody owned so far is shown only after [`Fleet::stored`]: a migration of
+    /// it would not find its owner in the store.
+    pub fn heartbeat(&mut self, node: &str, mut samples: Vec<Sample>, watch: Watch, now: Timestamp) -> Vec<Change> {
+        let Watch { window, hot } = watch;
         let Some(view) = self.nodes.get_mut(node) else { return Vec::new() };
         view.stored.heartbeat_at = Some(now);
         view.cpu_window.extend(samples.iter().map(|sample| sample.cpu));
+        samples.iter().for_each(|sample| view.hot.learn(sample.cpu >= hot, sample.at));
         let surplus = view.cpu_window.len().saturating_sub(window);
         view.cpu_window.drain(..surplus);
         let Some(mut newest) = samples.pop() else { return Vec::new() };
@@ -510,8 +544,10 @@ mod tests {
         Fleet::new(vec![node("A"), node("B")], Vec::new(), &[])
     }
 
+    const WATCH: Watch = Watch { window: 3, hot: 0.8 };
+
     fn heartbeat(fleet: &mut Fleet, node: &str, workloads: Option<&[&str]>) -> usize {
-        let changes = fleet.heartbeat(node, vec![sample(workloads)], 3, Timestamp::UNIX_EPOCH);
+        let changes = fleet.heartbeat(node, vec![sample(workloads)], WATCH, Timestamp::UNIX_EPOCH);
         fleet.stored(node, &changes, Timestamp::UNIX_EPOCH);
         changes.len()
     }
@@ -553,7 +589,7 @@ mod tests {
     fn what_is_not_stored_is_not_shown_and_comes_again() {
         let mut fleet = fleet();
         let report = |fleet: &mut Fleet, workloads| {
-            fleet.heartbeat("A", vec![sample(Some(workloads))], 3, Timestamp::UNIX_EPOCH)
+            fleet.heartbeat("A", vec![sample(Some(workloads))], WATCH, Timestamp::UNIX_EPOCH)
         };
         let claimed = report(&mut fleet, &["web"]);
         assert!(fleet.workloads.is_empty());
@@ -619,6 +655,20 @@ mod tests {
         (0..3).for_each(|_| usual.learn(2.0, 60.0));
         let known = usual.cpus().unwrap();
         assert!((0.5..0.6).contains(&known), "{known}");
+    }
+
+    #[test]
+    fn a_node_that_is_hot_again_and_again_is_told_from_one_that_was_hot_once() {
+        let mut hot = Hot::default();
+        let minute = |minute: i64| Timestamp::from_second(minute * 60).unwrap();
+        (0..60).for_each(|at| hot.learn(at % 6 == 0, minute(at)));
+        assert!((0.08..0.17).contains(&hot.share()), "{hot:?}");
+        (60..300).for_each(|at| hot.learn(false, minute(at)));
+        assert!(hot.share() < 0.01, "{hot:?}");
+        // What comes late, or after a long silence, counts no more than a minute.
+        hot.learn(true, minute(10));
+        hot.learn(true, minute(10_000));
+        assert!(hot.share() < 0.03, "{hot:?}");
     }
 
     #[test]

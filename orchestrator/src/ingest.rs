@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::app::{App, Service};
 use crate::clock;
-use crate::fleet::{Change, NodeView};
+use crate::fleet::{Change, NodeView, Watch};
 use crate::snapshot;
 use crate::store::{Class, NodeOrder, StoreError, StoredNode};
 
@@ -56,9 +56,9 @@ pub async fn samples(
     }
     let (count, values) = (samples.len() as u64, samples.iter().map(values).sum());
     let rows = app.store.rows(&samples, now);
-    let window = kept(&app.policy.get().policy);
+    let watch = watch(&app.policy.get().policy);
     // Before the store: however long that takes, the node was heard.
-    let changes = app.fleet().heartbeat(node, samples, window, now);
+    let changes = app.fleet().heartbeat(node, samples, watch, now);
     let stored = app.store.save_samples(class, node, rows, changes.iter().map(Change::row).collect(), now).await;
     if let Err(error) = stored {
         app.fleet().not_stored(changes);
@@ -95,10 +95,10 @@ fn values(sample: &Sample) -> u64 {
 }
 
 /// How many samples a decision may look back on.
-fn kept(policy: &fog_core::Policy) -> usize {
+fn watch(policy: &fog_core::Policy) -> Watch {
     let sustained = usize::try_from(policy.sampling.window).unwrap_or(usize::MAX);
     let outwaits = (policy.burst.wait_s / policy.sampling.interval_s).ceil().clamp(0.0, MOST_SAMPLES);
-    sustained.max(outwaits as usize)
+    Watch { window: sustained.max(outwaits as usize), hot: policy.overload.cpu.start }
 }
 
 /// Agents measure; a rounding above 1 or a broken sensor must not reach a decision.

@@ -82,6 +82,7 @@ fn core_node(view: &NodeView, policy: &Policy, estimate: bool, now: Timestamp) -
         memory_bytes: facts.memory_bytes,
         cpu: latest.map(|sample| sample.cpu),
         cpu_window: view.cpu_window.iter().copied().collect(),
+        cpu_hot: Some(view.hot.share()),
         memory: latest.map(|sample| sample.memory),
         run_queue: latest.map(|sample| sample.run_queue),
         pressure: latest.and_then(|sample| sample.pressure).map(|pressure| model::Pressure {

@@ -3,7 +3,7 @@
 use crate::feasibility::Reason;
 use crate::model::{Node, Workload};
 use crate::overload::{Metric, Overload, cpu};
-use crate::plan::{Candidate, Verdict};
+use crate::plan::{Candidate, HARDLY, Verdict};
 use crate::policy::Policy;
 use crate::projection::Projection;
 use crate::score::{Factor, FactorName};
@@ -186,7 +186,7 @@ impl Words<'_, '_> {
         };
         let (name, node) = (&self.workload.name, &self.projection.node(self.source).name);
         let uses = if share < 0.01 { "less than 1 %".to_owned() } else { percent(share) };
-        (left >= hot.threshold.start && share < 0.05)
+        (left >= hot.threshold.start && share < HARDLY)
             .then(|| format!(" That hardly relieves {node} ({name} uses {uses} of it), but {name} runs better there."))
     }
 }

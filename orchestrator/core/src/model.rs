@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 pub use crate::availability::Availability;
 use crate::coordinate::Coordinate;
 pub use crate::name::{NodeName, WorkloadName};
+use crate::policy::Policy;
 use crate::problem::Problem;
 
 mod check;
+mod cycle;
 
 /// The cluster at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +89,10 @@ pub struct Node {
     /// `cpu` is taken as already sustained.
     #[serde(default)]
     pub cpu_window: Vec<f64>,
+    /// Share of the last hour or so in which its CPU was at `overload.cpu.start` or above, 0 to 1: what tells a node that is
+    /// hot again and again from one that is hot once. Default: null, not known.
+    #[serde(default)]
+    pub cpu_hot: Option<f64>,
     /// Memory in use, 0 to 1. Default: null, not measured.
     #[serde(default)]
     pub memory: Option<f64>,
@@ -317,6 +323,14 @@ impl Snapshot {
     /// doesn't exist. Says everything at once. The planner doesn't need it to be safe, only to be right.
     pub fn check(&self) -> Result<(), SnapshotError> {
         let problems = check::problems(self);
+        if problems.is_empty() { Ok(()) } else { Err(SnapshotError { problems }) }
+    }
+
+    /// As [`check`](Self::check), and refuses rules of the policy that this cluster's workloads can't keep wherever they run,
+    /// because together they want the same workloads together and apart.
+    pub fn check_with(&self, policy: &Policy) -> Result<(), SnapshotError> {
+        self.check()?;
+        let problems = cycle::problems(self, policy);
         if problems.is_empty() { Ok(()) } else { Err(SnapshotError { problems }) }
     }
 

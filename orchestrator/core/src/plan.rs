@@ -30,6 +30,7 @@ mod resize;
 mod unit;
 
 pub(crate) use choose::{Assessed, Choice, post_copy_allowed};
+pub(crate) use relieve::HARDLY;
 pub use relieve::{plan, recheck};
 
 /// What to do, in order, and what is left alone.

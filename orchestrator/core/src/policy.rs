@@ -208,6 +208,10 @@ pub struct Burst {
     pub factor: f64,
     /// CPU overload by less than this above `overload.cpu.start` is slight, 0 to 1.
     pub slight: f64,
+    /// A burst is waited out only on a node that would be below this CPU utilization without it, above 0 to 1.
+    pub under: f64,
+    /// A node that was overloaded in this share of the last hour or more is not waited for, above 0 to 1.
+    pub often: f64,
     /// How long a node that only bursts overload, or that is slightly overloaded, is left alone, in seconds, 0 to 86,400; 0:
     /// not at all.
     pub wait_s: f64,
@@ -410,7 +414,7 @@ impl Default for Follow {
 
 impl Default for Burst {
     fn default() -> Self {
-        Self { factor: 1.3, slight: 0.05, wait_s: 360.0 }
+        Self { factor: 1.3, slight: 0.02, under: 0.6, often: 0.08, wait_s: 360.0 }
     }
 }
 

@@ -32,6 +32,11 @@ pub(crate) enum Passing {
     },
     /// It is hardly over the threshold.
     Slight,
+    /// The last sample is below `done`: the median has not caught up.
+    Ending {
+        /// The last sample, a fraction of its cores.
+        last: f64,
+    },
 }
 
 /// Utilization of a node, as fractions of its capacity; `None` if not measured. Can exceed 1: demand, not use.
@@ -169,11 +174,15 @@ impl<'a> Projection<'a> {
         let last = &window[window.len().saturating_sub(samples)..];
         let hot = last.iter().filter(|cpu| **cpu >= threshold.start).count();
         let seen = last.len() == samples;
-        if samples == 0 || seen && hot as f64 >= LASTS * samples as f64 {
+        if let Some(last) = last.last().filter(|cpu| samples > 0 && **cpu < threshold.done) {
+            return Some(Passing::Ending { last: *last });
+        }
+        let often = state.node.cpu_hot.is_some_and(|share| share >= policy.burst.often);
+        if samples == 0 || often || seen && hot as f64 >= LASTS * samples as f64 {
             return None;
         }
         let without = value - state.burst;
-        if without < threshold.start {
+        if without < threshold.start.min(policy.burst.under) {
             return Some(Passing::Burst { without: without.max(0.0) });
         }
         // A history that is too short to tell is no reason to wait.

@@ -113,6 +113,50 @@ fn every_name_that_leads_nowhere_or_is_there_twice_is_named() {
 }
 
 #[test]
+fn rules_that_go_round_in_a_circle_are_refused() {
+    let policy = |last: &str| {
+        let text = format!(
+            r#"
+            [[constraints]]
+            name = "store"
+            workloads = {{ store = "yes" }}
+            together = "node"
+            [[constraints]]
+            name = "front"
+            workloads = {{ front = "yes" }}
+            together = "node"
+            [[constraints]]
+            name = "two sites"
+            workloads = {{ ends = "yes" }}
+            {last}"#
+        );
+        Policy::parse(&text, "").expect("a policy")
+    };
+    let mut snapshot = thesis();
+    for (name, labels) in
+        [("web", vec!["front", "ends"]), ("cache", vec!["store", "front"]), ("db", vec!["store", "ends"])]
+    {
+        let mut one = workload(name, "B", 0.1);
+        one.labels = labels.into_iter().map(|label| (label.to_owned(), "yes".to_owned())).collect();
+        snapshot.workloads.push(one);
+    }
+    let refused = snapshot.check_with(&policy("apart = \"site\"")).expect_err("a circle");
+    let said: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "workloads[1].labels: the rules go round in a circle: \"two sites\" wants at most 1 of 2 in a place, and db and web belong \
+          together by \"front\" and \"store\"; remove one of these rules, set hard = false in it, or change the workloads' labels"
+        ]
+    );
+    // Each of these breaks the circle.
+    assert_eq!(snapshot.check_with(&policy("apart = \"site\"\nat_most = 2")), Ok(()));
+    assert_eq!(snapshot.check_with(&policy("apart = \"site\"\nhard = false")), Ok(()));
+    snapshot.workloads.retain(|workload| workload.name != "cache");
+    assert_eq!(snapshot.check_with(&policy("apart = \"site\"")), Ok(()));
+}
+
+#[test]
 fn the_schema_is_fresh() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/snapshot.schema.json");
     let schema = schemars::schema_for!(fog_core::Snapshot);

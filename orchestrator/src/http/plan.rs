@@ -63,7 +63,7 @@ async fn plan(app: App, request: PlanRequest<Snapshot>, mode: Option<Mode>) -> R
     };
     policy.mode = mode.unwrap_or(policy.mode);
     if let Some(snapshot) = &request.snapshot {
-        snapshot.check().map_err(|error| RouteError::snapshot("/snapshot", &error))?;
+        snapshot.check_with(&policy).map_err(|error| RouteError::snapshot("/snapshot", &error))?;
     }
     // Planning a large cluster takes its time, and other requests wait for this thread.
     let planned = aside::run(move || {

@@ -27,6 +27,7 @@ const UNKNOWN_MBPS: f64 = 100.0;
 pub type Move = (usize, usize);
 
 /// What a container wants over the day.
+#[derive(Clone)]
 struct Demand {
     cores: f64,
     /// Share of it that follows the time of day, and when its day begins.
@@ -39,6 +40,7 @@ struct Demand {
 }
 
 /// The cluster, and what has happened to it.
+#[derive(Clone)]
 pub struct Day {
     /// As a balancer sees it.
     pub snapshot: Snapshot,
@@ -49,6 +51,8 @@ pub struct Day {
     demands: Vec<Demand>,
     /// Minutes until a failed node is back.
     down: Vec<u32>,
+    /// Share of the last hour or so in which each was overloaded.
+    hot: Vec<f64>,
     left: Vec<Vec<(i64, usize)>>,
     random: Random,
     minute: i64,
@@ -124,7 +128,7 @@ impl Day {
         let snapshot = Snapshot { at: start, nodes: listed, links, workloads, in_flight: Vec::new() };
         let (left, down) = (vec![Vec::new(); at.len()], vec![0; nodes]);
         let result = Outcome::default();
-        Ok(Self { snapshot, at, links: known, demands, down, left, random, minute: 0, result })
+        Ok(Self { snapshot, at, links: known, demands, hot: vec![0.0; nodes], down, left, random, minute: 0, result })
     }
 
     /// A minute passes: everybody's wish changes, nodes fail and come back, and what is overloaded is counted.
@@ -165,6 +169,9 @@ impl Day {
                 self.result.overload_minutes += u64::from(load >= OVERLOADED);
                 self.result.starved_core_minutes += (used[at] - node.cpus).max(0.0);
             }
+            let hot = &mut self.hot[at];
+            *hot += (f64::from(u8::from(load >= OVERLOADED)) - *hot) / MEMORY;
+            node.cpu_hot = Some(*hot);
             node.cpu = Some(load.min(1.0));
             node.cpu_window.push(load.min(1.0));
             if node.cpu_window.len() > KEPT {
@@ -197,6 +204,25 @@ impl Day {
             workload.moved_at = Some(self.snapshot.at);
             self.at[*index] = *to;
         }
+    }
+
+    /// The overload-minutes of the next `minutes` that each of these moves by itself spares the cluster; below 0 if it adds
+    /// some. The future is the same whoever moves what.
+    pub fn spared(&self, moves: &[Move], minutes: usize) -> Vec<i64> {
+        if moves.is_empty() {
+            return Vec::new();
+        }
+        let ahead = |mut day: Self| {
+            (0..minutes).for_each(|_| day.tick());
+            day.result.overload_minutes.cast_signed()
+        };
+        let without = ahead(self.clone());
+        let with = |one: &Move| {
+            let mut day = self.clone();
+            day.carry_out(&[*one]);
+            ahead(day)
+        };
+        moves.iter().map(|one| without - with(one)).collect()
     }
 
     /// Whether a node is up.

@@ -1,4 +1,6 @@
-//! Small clusters, and the best that could be done with them: every workload anywhere it has room, all tried.
+//! Small clusters, and the best that could be done with them: every set of moves that the policy allows, all tried.
+
+use std::collections::HashSet;
 
 use anyhow::Result;
 use fog_core::{Action, Policy, Snapshot, plan};
@@ -52,92 +54,133 @@ pub fn small(seed: u64) -> Result<Snapshot> {
     Ok(serde_json::from_value(json!({"at": at, "nodes": nodes, "links": links, "workloads": workloads}))?)
 }
 
-/// What a placement of every workload comes to; `None` if it fills a node that it may not fill.
-fn left(snapshot: &Snapshot, policy: &Policy, loads: &[f64], received: &[bool], moves: usize) -> Option<Left> {
-    let threshold = policy.overload.cpu;
-    let mut above = 0.0;
-    for (at, node) in snapshot.nodes.iter().enumerate() {
-        let before = node.cpu.unwrap_or(0.0);
-        if received[at] && (loads[at] > 1.0 - policy.headroom.cpu + 1e-9 || before >= threshold.start) {
+/// A cluster of [`small`], in numbers. The planner's rules are written here a second time, in few words, so that the bound
+/// rests on the policy and not on the planner's code.
+struct Cluster<'s> {
+    policy: &'s Policy,
+    snapshot: &'s Snapshot,
+    /// Which nodes were overloaded.
+    hot: Vec<bool>,
+    /// The place of each workload's node.
+    from: Vec<usize>,
+    /// Mbit/s between two nodes.
+    mbps: Vec<Vec<f64>>,
+}
+
+/// The load of every node once some workloads have moved.
+#[derive(Clone)]
+struct Loads {
+    cpu: Vec<f64>,
+    memory: Vec<f64>,
+}
+
+impl<'s> Cluster<'s> {
+    fn new(snapshot: &'s Snapshot, policy: &'s Policy) -> Self {
+        let place = |node: &str| snapshot.nodes.iter().position(|other| other.name == *node).unwrap_or(0);
+        let count = snapshot.nodes.len();
+        let mut mbps = vec![vec![policy.cost.unknown_mbps; count]; count];
+        for link in &snapshot.links {
+            let (a, b) = (place(link.from.as_str()), place(link.to.as_str()));
+            let known = link.bandwidth_mbps.unwrap_or(policy.cost.unknown_mbps);
+            (mbps[a][b], mbps[b][a]) = (known, known);
+        }
+        let hot = snapshot.nodes.iter().map(|node| node.cpu.unwrap_or(0.0) >= policy.overload.cpu.start).collect();
+        let from = snapshot.workloads.iter().map(|workload| place(workload.node.as_str())).collect();
+        Self { policy, snapshot, hot, from, mbps }
+    }
+
+    fn loads(&self) -> Loads {
+        let of = |read: fn(&fog_core::Node) -> Option<f64>| {
+            self.snapshot.nodes.iter().map(|node| read(node).unwrap_or(0.0)).collect()
+        };
+        Loads { cpu: of(|node| node.cpu), memory: of(|node| node.memory) }
+    }
+
+    /// The loads after one more move; `None` if the policy does not allow it as things are then.
+    fn moved(&self, loads: &Loads, index: usize, to: usize) -> Option<Loads> {
+        let (policy, workload, from) = (self.policy, &self.snapshot.workloads[index], self.from[index]);
+        if from == to || !self.hot[from] || self.hot[to] || loads.cpu[from] < policy.overload.cpu.done {
             return None;
         }
-        if before >= threshold.start {
-            above += (loads[at] - threshold.done).max(0.0) * node.cpus;
+        let share = |at: usize| {
+            let node = &self.snapshot.nodes[at];
+            (workload.cpus / node.cpus, workload.memory_bytes as f64 / node.memory_bytes as f64)
+        };
+        let mut after = loads.clone();
+        for (at, sign) in [(from, -1.0), (to, 1.0)] {
+            let (cpu, memory) = share(at);
+            after.cpu[at] = (after.cpu[at] + sign * cpu).max(0.0);
+            after.memory[at] = (after.memory[at] + sign * memory).max(0.0);
         }
+        let room = after.cpu[to] <= 1.0 - policy.headroom.cpu && after.memory[to] <= 1.0 - policy.headroom.memory;
+        let gain = loads.cpu[from] - after.cpu[to];
+        let transfer_s = workload.memory_bytes as f64 * 8.0 / (self.mbps[from][to] * 1e6);
+        let downtime_s = ((350.0 + transfer_s * 1000.0).ceil()) / 1000.0;
+        let cost_s = downtime_s + policy.cost.transfer_weight * transfer_s;
+        let worth = gain >= policy.min_gain && cost_s <= gain * policy.cost.horizon_s;
+        (room && worth && downtime_s * 1000.0 <= policy.max_downtime_ms as f64).then_some(after)
     }
-    Some(Left { above_millicores: (above * 1000.0).round() as u64, moves })
+
+    fn left(&self, loads: &Loads, moves: usize) -> Left {
+        let done = self.policy.overload.cpu.done;
+        let nodes = self.snapshot.nodes.iter().enumerate().filter(|(at, _)| self.hot[*at]);
+        let above: f64 = nodes.map(|(at, node)| (loads.cpu[at] - done).max(0.0) * node.cpus).sum();
+        Left { above_millicores: (above * 1000.0).round() as u64, moves }
+    }
 }
 
 struct Search<'s> {
-    snapshot: &'s Snapshot,
-    policy: &'s Policy,
-    /// The place of each workload's node.
-    at: Vec<usize>,
-    loads: Vec<f64>,
-    received: Vec<bool>,
+    cluster: Cluster<'s>,
+    /// Placements that were looked at, as numbers: how they came about makes no difference.
+    seen: HashSet<u64>,
     best: Left,
 }
 
 impl Search<'_> {
-    fn go(&mut self, index: usize, moves: usize) {
-        if moves > self.best.moves && self.best.above_millicores == 0 {
+    fn go(&mut self, loads: &Loads, placed: u64, moves: usize) {
+        if !self.seen.insert(placed) || (self.best.above_millicores == 0 && moves >= self.best.moves) {
             return;
         }
-        let Some(workload) = self.snapshot.workloads.get(index) else {
-            let found = left(self.snapshot, self.policy, &self.loads, &self.received, moves);
-            self.best = found.map_or(self.best, |found| found.min(self.best));
-            return;
-        };
-        let from = self.at[index];
-        self.go(index + 1, moves);
-        for to in (0..self.loads.len()).filter(|to| *to != from) {
-            let share = |at: usize| workload.cpus / self.snapshot.nodes[at].cpus;
-            let (before, received) = ((self.loads[from], self.loads[to]), self.received[to]);
-            (self.loads[from], self.loads[to]) = (before.0 - share(from), before.1 + share(to));
-            self.received[to] = true;
-            self.go(index + 1, moves + 1);
-            (self.loads[from], self.loads[to], self.received[to]) = (before.0, before.1, received);
+        self.best = self.best.min(self.cluster.left(loads, moves));
+        let nodes = loads.cpu.len();
+        for index in 0..self.cluster.from.len() {
+            let digit = 1u64 << (3 * index);
+            // Nothing moves twice.
+            if placed & (7 * digit) != 0 {
+                continue;
+            }
+            for to in 0..nodes {
+                if let Some(after) = self.cluster.moved(loads, index, to) {
+                    self.go(&after, placed + digit * (to as u64 + 1), moves + 1);
+                }
+            }
         }
     }
 }
 
-/// The places of the workloads' nodes.
-fn places(snapshot: &Snapshot) -> Vec<usize> {
-    let place = |node: &str| snapshot.nodes.iter().position(|other| other.name == *node).unwrap_or(0);
-    snapshot.workloads.iter().map(|workload| place(workload.node.as_str())).collect()
-}
-
-fn loads(snapshot: &Snapshot) -> Vec<f64> {
-    snapshot.nodes.iter().map(|node| node.cpu.unwrap_or(0.0)).collect()
-}
-
-/// The best there is. It ignores the planner's other rules (gain, cost, downtime), so it is never worse than possible.
+/// The best there is: every set of moves that the policy allows, in every order.
 pub fn optimum(snapshot: &Snapshot, policy: &Policy) -> Left {
-    let (at, loads) = (places(snapshot), loads(snapshot));
-    let received = vec![false; loads.len()];
-    let nothing = left(snapshot, policy, &loads, &received, 0);
-    let best = nothing.unwrap_or(Left { above_millicores: u64::MAX, moves: 0 });
-    let mut search = Search { snapshot, policy, at, loads, received, best };
-    search.go(0, 0);
+    let cluster = Cluster::new(snapshot, policy);
+    let loads = cluster.loads();
+    let best = cluster.left(&loads, 0);
+    let mut search = Search { cluster, seen: HashSet::new(), best };
+    search.go(&loads, 0, 0);
     search.best
 }
 
-/// What the planner makes of it.
+/// What the planner makes of it; `None` if it does what the policy does not allow.
 pub fn planned(snapshot: &Snapshot, policy: &Policy) -> Option<Left> {
-    let (at, mut loads) = (places(snapshot), loads(snapshot));
-    let mut received = vec![false; loads.len()];
+    let cluster = Cluster::new(snapshot, policy);
+    let mut loads = cluster.loads();
     let mut moves = 0;
     for action in plan(snapshot, policy, snapshot.at).actions {
         let Action::Migrate(migrate) = action else { continue };
         let index = snapshot.workloads.iter().position(|workload| workload.name == migrate.workload)?;
         let to = snapshot.nodes.iter().position(|node| node.name == migrate.to)?;
-        let cpus = snapshot.workloads[index].cpus;
-        loads[at[index]] -= cpus / snapshot.nodes[at[index]].cpus;
-        loads[to] += cpus / snapshot.nodes[to].cpus;
-        received[to] = true;
+        loads = cluster.moved(&loads, index, to)?;
         moves += 1;
     }
-    left(snapshot, policy, &loads, &received, moves)
+    Some(cluster.left(&loads, moves))
 }
 
 #[cfg(test)]

@@ -17,12 +17,12 @@ pub(super) fn read(file: &Path) -> Result<String, Failure> {
     read.map_err(|error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display())))
 }
 
-/// A snapshot that passed its check.
-pub(super) fn snapshot(file: &Path) -> Result<Snapshot, Failure> {
+/// A snapshot that passed its check, also against the policy's rules.
+pub(super) fn snapshot(file: &Path, policy: &Policy) -> Result<Snapshot, Failure> {
     let refuse = |why: String| Failure::new(Exit::Failed, format!("{}: {why}", file.display()));
     let snapshot: Snapshot =
         serde_json::from_str(&read(file)?).map_err(|error| refuse(format!("this is no snapshot: {error}")))?;
-    match snapshot.check() {
+    match snapshot.check_with(policy) {
         // A running cluster may still be empty; a file that says so is a mistake.
         Ok(()) if snapshot.nodes.is_empty() => {
             Err(refuse("the snapshot is not valid:".to_owned())

@@ -17,8 +17,8 @@ pub(super) async fn run(session: &Session, asked: &arguments::Plan) -> Result<Ex
     let plan = match &asked.snapshot {
         None => live(&session.reader()?).await?,
         Some(file) => {
-            let snapshot = offline::snapshot(file)?;
             let policy = asked.policy.as_deref().map_or_else(|| Ok(Policy::default()), offline::policy)?;
+            let snapshot = offline::snapshot(file, &policy)?;
             fog_core::plan(&snapshot, &policy, asked.at.unwrap_or(snapshot.at))
         }
     };

@@ -37,7 +37,7 @@ pub(super) fn run(session: &Session, folder: &Path, policy: Option<&Path>) -> Re
             Some(file) => offline::policy(&file)?,
             None => Policy::default(),
         };
-        let snapshot = offline::snapshot(&scenario.join("snapshot.json"))?;
+        let snapshot = offline::snapshot(&scenario.join("snapshot.json"), &policy)?;
         let file = scenario.join("expected.json");
         let expected: Expected = serde_json::from_str(&offline::read(&file)?)
             .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", file.display())))?;

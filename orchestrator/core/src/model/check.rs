@@ -144,6 +144,7 @@ impl Found {
         for (index, sample) in node.cpu_window.iter().enumerate() {
             self.fraction(format!("{path}.cpu_window[{index}]"), Some(*sample));
         }
+        self.fraction(format!("{path}.cpu_hot"), node.cpu_hot);
         self.fraction(format!("{path}.memory"), node.memory);
         self.at_least_zero(format!("{path}.run_queue"), node.run_queue);
         if let Some(pressure) = node.pressure {

@@ -18,6 +18,9 @@ use crate::policy::{Mode, Policy};
 use crate::projection::{Passing, Projection};
 use crate::strategy::Strategy;
 
+/// A workload that uses less than this of its node hardly relieves it.
+pub(crate) const HARDLY: f64 = 0.05;
+
 /// How far above `pack.below` a node may rise while it is emptied.
 const PACK_SLACK: f64 = 1.5;
 
@@ -88,8 +91,12 @@ fn outwait(
     let why = match passing {
         Passing::Burst { without } => format!("because of a burst, without it {}", percent(without)),
         Passing::Slight => "hardly over it".to_owned(),
+        Passing::Ending { last } => format!("but in the last sample only {}", percent(last)),
     };
-    let detail = format!("{name} is at {}, {why}; that gets {:.0} s to pass", hot.describe(), policy.burst.wait_s);
+    let detail = match passing {
+        Passing::Ending { .. } => format!("{name} is at {}, {why}; it may be over already", hot.describe()),
+        _ => format!("{name} is at {}, {why}; that gets {:.0} s to pass", hot.describe(), policy.burst.wait_s),
+    };
     let burst = || vec![Reason::new(ReasonCode::Burst, detail.clone())];
     plan.not_moved.extend(workloads.iter().map(|workload| stays(workload, burst())));
 }
@@ -327,6 +334,10 @@ impl Relief<'_> {
                 return;
             };
             let Some(unit) = self.next(&mut units, hot, projection) else { return };
+            if let Some(why) = self.in_vain(&unit, &units, hot, projection) {
+                unit.members.iter().for_each(|workload| told(plan)(workload, vec![why.clone()]));
+                continue;
+            }
             match unit.destination(&context, &self.task, &[hot.metric], self.way.place) {
                 Some(to) => {
                     let why = hot.sentence(projection.node(source), policy);
@@ -335,6 +346,42 @@ impl Relief<'_> {
                 None => no_destination(&unit, &context, &self.task, &[hot.metric], plan),
             }
         }
+    }
+
+    /// Where nothing that can still leave is enough, one small workload that runs better elsewhere may go, and then no other
+    /// hardly relieves the node either.
+    fn in_vain(
+        &self,
+        unit: &Unit<'_>,
+        rest: &[Unit<'_>],
+        hot: &Overload,
+        projection: &Projection<'_>,
+    ) -> Option<Reason> {
+        let Task { policy, now, source, .. } = self.task;
+        let part = |unit: &Unit<'_>| {
+            let share = unit.share(projection, source);
+            match hot.metric {
+                Metric::Memory => share.memory,
+                _ => share.cpu,
+            }
+        };
+        let load = match hot.metric {
+            Metric::Cpu => projection.load(source).cpu?,
+            Metric::Memory => projection.load(source).memory?,
+            Metric::Pressure | Metric::TemperatureC => return None,
+        };
+        let own = part(unit);
+        let left = load - own - rest.iter().map(part).sum::<f64>();
+        let lately = seconds(policy.cooldown.moved_s);
+        let gave = projection.last_left(source).is_some_and(|left| now.duration_since(left) < lately);
+        (gave && own < HARDLY && left >= hot.threshold.start).then(|| {
+            let (name, node) = (&unit.first().name, &projection.node(source).name);
+            let detail = format!(
+                "{name} uses {} of {node}, which stays overloaded even if all leaves that can: moving it hardly helps",
+                percent(own),
+            );
+            Reason::new(ReasonCode::LittleGain, detail)
+        })
     }
 
     /// How much must still leave for the node to be done, in shares of its capacity; 0 if nothing must. Pressure and

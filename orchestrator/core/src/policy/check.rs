@@ -23,6 +23,8 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     found.above("follow.ratio", follow.ratio, 1.0);
     found.within("burst.factor", burst.factor, 1.0, 100.0);
     found.within("burst.slight", burst.slight, 0.0, 1.0);
+    found.above("burst.under", burst.under, 1.0);
+    found.above("burst.often", burst.often, 1.0);
     found.within("burst.wait_s", burst.wait_s, 0.0, 86_400.0);
 
     found.above("cost.horizon_s", policy.cost.horizon_s, 86_400.0);
