@@ -4,6 +4,7 @@
 
 mod support;
 
+use fog_sim::world::World;
 use serde_json::{Value, json};
 use support::{Orchestrator, POLICY};
 
@@ -134,4 +135,37 @@ async fn a_plan_can_be_tried_with_another_policy_and_another_cluster() {
     let live = orchestrator.get("/v1/snapshot").await;
     let planned = orchestrator.send("POST", "/v1/plan", &[], Some(json!({"snapshot": live}))).await;
     assert_eq!((planned.status, &planned.body["actions"]), (200, &json!([])));
+}
+
+#[tokio::test]
+async fn the_last_hours_can_be_replayed_under_another_policy() {
+    let mut orchestrator = Orchestrator::start().await;
+    let world = std::sync::Arc::new(World::default());
+    world.run("A", "web");
+    orchestrator.node(&world, "A", 0.3, &[]);
+    orchestrator.active(1).await;
+    orchestrator.workload_on("web", "A").await;
+    let replay = |body: Value| orchestrator.send("POST", "/v1/policy/replay", &[], Some(body));
+    let answer = replay(json!({"text": POLICY, "hours": 1})).await;
+    assert_eq!(
+        (answer.status, &answer.body["complete"], &answer.body["nodes"]),
+        (200, &true.into(), &1.into()),
+        "{}",
+        answer.body
+    );
+    assert_eq!((&answer.body["step_s"], answer.body["steps"].as_array().unwrap().len() >= 60), (&60.into(), true));
+    assert_eq!((&answer.body["would_move"], &answer.body["overload_minutes"]), (&0.into(), &0.0.into()));
+    for (body, pointer) in [
+        (json!({"text": POLICY, "hours": 0}), "/hours"),
+        (json!({"text": POLICY, "hours": 25}), "/hours"),
+        (json!({"text": "min_gain = 7"}), "/text"),
+    ] {
+        let answer = replay(body).await;
+        assert_eq!(
+            (answer.status, answer.body["errors"][0]["pointer"].as_str().unwrap()),
+            (422, pointer),
+            "{}",
+            answer.body
+        );
+    }
 }

@@ -1,7 +1,7 @@
 // The real orchestrator with simulated nodes, as `fog-sim` makes them. Both end with the test.
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -44,6 +44,16 @@ export async function until<T>(what: string, seconds: number, condition: () => P
     await new Promise((wake) => setTimeout(wake, 150));
   }
   throw new Error(`waited ${seconds} s in vain for ${what}${last ? `: ${String(last)}` : ""}`);
+}
+
+/** Keeps figures of make test-full in tests/results/dashboard.json, with the day and the commit that they are of. */
+export function keep(what: string, figures: object): void {
+  const folder = join(here, "../../tests/results");
+  const file = join(folder, "dashboard.json");
+  const known = existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>) : {};
+  const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: here, encoding: "utf8" }).trim();
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(file, `${JSON.stringify({ ...known, [what]: { date: new Date().toISOString().slice(0, 10), commit, ...figures } }, null, 2)}\n`);
 }
 
 const pairs = (map: Record<string, string | number>): string => Object.entries(map).map(([name, value]) => `${name}=${value}`).join(",");

@@ -1,9 +1,7 @@
 // Half an hour of a thousand nodes' events: the page's memory stays flat. Run by make test-full; the figures are kept.
 
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { expect, test } from "@playwright/test";
-import { here, start } from "./simulated.ts";
+import { keep, start } from "./simulated.ts";
 import { signIn } from "./steps.ts";
 
 const NODES = Number(process.env["FOG_SCALE_NODES"] ?? 1000);
@@ -26,9 +24,7 @@ test(`memory stays flat over ${MINUTES} minutes of ${NODES} nodes`, async ({ pag
       await page.waitForTimeout(Math.max(0, began + minute * 60_000 - Date.now())); // a measurement's clock, not a wait for something
       points.push({ minute, heap_mib: Number((await heap()).toFixed(2)) });
     }
-    const results = join(here, "../../tests/results");
-    mkdirSync(results, { recursive: true });
-    writeFileSync(join(results, "dashboard-memory.json"), `${JSON.stringify({ nodes: NODES, minutes: MINUTES, points }, null, 2)}\n`);
+    keep("memory", { nodes: NODES, minutes: MINUTES, points });
     const third = Math.ceil(points.length / 3);
     const mean = (list: typeof points) => list.reduce((sum, one) => sum + one.heap_mib, 0) / list.length;
     // After its first third it has all it keeps; from there on it may not grow by more than a tenth.

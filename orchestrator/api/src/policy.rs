@@ -102,6 +102,77 @@ pub struct PolicyCheck {
     pub changes: Vec<PolicyChange>,
 }
 
+/// `POST /v1/policy/replay`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayRequest {
+    /// The policy in TOML; what it leaves out has its default.
+    pub text: String,
+    /// How far back it begins, in hours.
+    #[serde(default = "day")]
+    #[schema(minimum = 1, maximum = 24, default = 24)]
+    pub hours: u32,
+}
+
+fn day() -> u32 {
+    24
+}
+
+/// What a policy would have done with the last hours: the answer to `POST /v1/policy/replay`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyReplay {
+    /// The first step.
+    pub from: Timestamp,
+    /// The end of the last step; earlier than the request if the time that a replay may take was over before.
+    pub until: Timestamp,
+    /// Whether all that was asked for was replayed.
+    pub complete: bool,
+    /// Seconds from step to step; longer in larger clusters.
+    pub step_s: u32,
+    /// Nodes whose past was read.
+    pub nodes: u64,
+    /// Nodes that were left out, because the time for reading was over.
+    pub omitted_nodes: u64,
+    /// Minutes in which a node was at or above the policy's `overload.cpu.start`, over all nodes, as measured.
+    pub overload_minutes: f64,
+    /// The same, as projected.
+    pub projected_overload_minutes: f64,
+    /// Migrations that really ended in that time.
+    pub moved: u64,
+    /// Migrations that the policy would have begun, if everything had been approved.
+    pub would_move: u64,
+    /// The first 500 of these, oldest first.
+    pub moves: Vec<ReplayedMove>,
+    /// Every step.
+    pub steps: Vec<ReplayedStep>,
+}
+
+/// A migration that a policy would have begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplayedMove {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub workload: String,
+    /// The source.
+    pub from: String,
+    /// The destination.
+    pub to: String,
+    /// Why, in sentences.
+    pub reason: String,
+}
+
+/// One step of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplayedStep {
+    /// Its beginning.
+    pub at: Timestamp,
+    /// Overloaded nodes as measured.
+    pub overloaded: u32,
+    /// Overloaded nodes as projected.
+    pub would_be: u32,
+}
+
 /// `GET /v1/policy/history`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyVersion {

@@ -25,6 +25,7 @@ pub mod plan;
 pub mod policy;
 pub mod problem;
 mod projection;
+pub mod replay;
 pub mod score;
 pub mod strategy;
 pub mod telemetry;

@@ -21,6 +21,7 @@ mod plan;
 mod policy;
 mod preflight;
 mod problem;
+mod replay;
 mod samples;
 mod webhooks;
 mod workloads;
@@ -74,6 +75,7 @@ fn reads() -> OpenApiRouter<App> {
         .routes(routes!(policy::show))
         .routes(routes!(policy::schema))
         .routes(routes!(policy::check))
+        .routes(routes!(replay::replay))
         .routes(routes!(policy::history))
         .routes(routes!(policy::difference))
         .routes(routes!(audit::list))

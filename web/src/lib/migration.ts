@@ -8,7 +8,7 @@ export const isOver = (migration: Pick<Migration, "phase">): boolean => OVER.inc
 export const canCancel = (migration: Pick<Migration, "phase">): boolean =>
   ["inspecting", "reserving", "syncing", "copying", "moving"].includes(migration.phase);
 
-export const STAGES = ["sync", "copy", "freeze", "dump", "ship", "verify", "restore", "resume"] as const;
+export const STAGES = ["sync", "pre-copy", "freeze", "dump", "ship", "verify", "restore", "resume", "drain"] as const;
 /** The stages in which the container stands still. */
 export const FROZEN_STAGES = ["freeze", "dump", "ship", "verify", "restore", "resume"] as const;
 

@@ -23,6 +23,7 @@ export const isMigrate = (action: PlanAction): action is PlanMigrate & PlanActio
 export type Identity = Schemas["Identity"];
 export type AuditEntry = Schemas["AuditEntry"];
 export type PolicyCheck = Schemas["PolicyCheck"];
+export type PolicyReplay = Schemas["PolicyReplay"];
 export type PolicyVersion = Schemas["PolicyVersion"];
 export type PolicyDifference = Schemas["PolicyDifference"];
 export type Occurrence = Schemas["Occurrence"];
