@@ -91,6 +91,9 @@ enum SampleOutput {
 }
 
 fn main() -> ExitCode {
+    if let Some(ended) = fog_stand_in::run() {
+        return ended;
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

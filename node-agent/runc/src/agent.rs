@@ -23,12 +23,10 @@ pub(crate) enum Verdict {
         network: bool,
         /// The images say which cgroups the tasks were in.
         cgroups: bool,
-        /// Nothing may be restored before Docker has wired the network.
-        wired_first: bool,
         /// Nothing may come in or go out before the container is continued.
         closed_network: bool,
-        /// JSON lines of the container's log to say before.
-        tail: Option<PathBuf>,
+        /// Where CRIU waits until the rest of the images is there.
+        gate: PathBuf,
     },
     /// Create it like any other container.
     Create,
@@ -36,7 +34,7 @@ pub(crate) enum Verdict {
     Refuse { reason: String },
 }
 
-/// Waits for as long as the images travel; meanwhile the agent changes the container's files below `rootfs`. When the agent ends meanwhile, nothing is restored.
+/// Waits until the source could freeze; meanwhile the agent changes the container's files below `rootfs`. When the agent ends meanwhile, nothing is restored.
 pub(crate) fn ask(container: &str, rootfs: Option<&Path>) -> Result<Verdict, String> {
     let socket = agent_socket();
     let mut stream = UnixStream::connect(&socket).map_err(|error| {
@@ -48,7 +46,7 @@ pub(crate) fn ask(container: &str, rootfs: Option<&Path>) -> Result<Verdict, Str
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(|error| format!("the agent does not answer: {error}"))?;
     if answer.is_empty() {
-        return Err("the agent ended before the images were there; nothing was restored".into());
+        return Err("the agent ended before the container came; nothing was restored".into());
     }
     serde_json::from_str(&answer).map_err(|error| format!("the agent's answer is not understood: {error}"))
 }
@@ -60,8 +58,8 @@ mod tests {
     #[test]
     fn answers_are_understood() {
         let restore = r#"{"verdict":"restore","images":"/i","work":"/w","criu_config":"/c","criu_options":"/o",
-            "network":false,"cgroups":true,"wired_first":true,"closed_network":true,"tail":null}"#;
-        assert!(matches!(serde_json::from_str(restore), Ok(Verdict::Restore { tail: None, .. })));
+            "network":false,"cgroups":true,"closed_network":true,"gate":"/g"}"#;
+        assert!(matches!(serde_json::from_str(restore), Ok(Verdict::Restore { cgroups: true, .. })));
         assert!(matches!(serde_json::from_str(r#"{"verdict":"create"}"#), Ok(Verdict::Create)));
         let refuse = r#"{"verdict":"refuse","reason":"no"}"#;
         assert!(matches!(serde_json::from_str(refuse), Ok(Verdict::Refuse { reason }) if reason == "no"));

@@ -1,19 +1,16 @@
 //! `create`: the first phase. Returns when the restored container's namespaces exist.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use serde_json::Value;
-
 use crate::agent::{Verdict, ask};
 use crate::arguments::Call;
 use crate::restore_folder::RestoreFolder;
-use crate::supervisor::{AT_ONCE, WIRED_FIRST};
 use crate::{Next, SUPERVISE, bundle, log, runc};
 
 pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String> {
@@ -21,24 +18,11 @@ pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String
     match ask(&call.container, bundle::rootfs(&bundle).as_deref())? {
         Verdict::Create => Ok(Next::Runc),
         Verdict::Refuse { reason } => Err(reason),
-        Verdict::Restore {
-            images,
-            work,
-            criu_config,
-            criu_options,
-            network,
-            cgroups,
-            wired_first,
-            closed_network,
-            tail,
-        } => {
+        Verdict::Restore { images, work, criu_config, criu_options, network, cgroups, closed_network, gate } => {
             let pid_file = call.pid_file.as_deref().ok_or("create without --pid-file")?;
             let program = std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
             let hooks = bundle::Hooks { program: &program, folder: folder.path(), closed_network };
             bundle::prepare(&bundle, &hooks, &criu_config, call.systemd_cgroup())?;
-            if let Some(tail) = tail {
-                say(&tail).map_err(|error| format!("the end of the log cannot be said: {error}"))?;
-            }
             let mut restore: Vec<OsString> = vec![runc()];
             restore.extend(call.global.iter().cloned());
             restore.extend(["restore", "--detach", "--file-locks"].map(OsString::from));
@@ -53,7 +37,14 @@ pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String
             restore.extend(["--pid-file".into(), folder.path().join("restored.pid").into()]);
             restore.extend(call.no_pivot.then(|| "--no-pivot".into()));
             restore.push(call.container.clone().into());
-            let pid = supervise(folder, &program, wired_first, &criu_options, &restore)
+            let environment = fog_stand_in::prepare(&folder.path().join("bin"), &program)
+                .map_err(|error| format!("nothing can stand in for CRIU: {error}"))?;
+            let environment = environment.into_iter().chain([
+                (fog_stand_in::GATE, gate.into_os_string()),
+                // CRIU reads it, at the end of the chain.
+                ("CRIU_CONFIG_FILE", criu_options.into_os_string()),
+            ]);
+            let pid = supervise(folder, &program, environment, &restore)
                 .map_err(|message| message + &log::last_error(call.log.as_deref()))?;
             std::fs::write(pid_file, pid.to_string())
                 .map_err(|error| format!("{} cannot be written: {error}", pid_file.display()))?;
@@ -66,8 +57,7 @@ pub(crate) fn create(call: &Call, folder: &RestoreFolder) -> Result<Next, String
 fn supervise(
     folder: &RestoreFolder,
     program: &Path,
-    wired_first: bool,
-    criu_options: &Path,
+    environment: impl Iterator<Item = (&'static str, OsString)>,
     restore: &[OsString],
 ) -> Result<u32, String> {
     let socket = folder.report_socket();
@@ -78,10 +68,8 @@ fn supervise(
     let mut supervisor = Command::new(program)
         .arg(SUPERVISE)
         .arg(folder.path())
-        .arg(if wired_first { WIRED_FIRST } else { AT_ONCE })
         .args(restore)
-        // CRIU reads it, at the end of the chain.
-        .env("CRIU_CONFIG_FILE", criu_options)
+        .envs(environment)
         .stdin(Stdio::inherit())
         .process_group(0)
         .spawn()
@@ -106,18 +94,4 @@ fn supervise(
     std::fs::remove_file(&socket).ok();
     let line = line.trim_end();
     line.strip_prefix("pid ").and_then(|pid| pid.parse().ok()).ok_or_else(|| line.to_owned())
-}
-
-/// Says lines of a json-file log on the stream they were said on first.
-fn say(tail: &Path) -> std::io::Result<()> {
-    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-    for line in std::fs::read_to_string(tail)?.lines() {
-        let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
-        let text = entry.get("log").and_then(Value::as_str).unwrap_or_default();
-        match entry.get("stream").and_then(Value::as_str) {
-            Some("stderr") => err.write_all(text.as_bytes())?,
-            _ => out.write_all(text.as_bytes())?,
-        }
-    }
-    out.flush()
 }

@@ -39,6 +39,9 @@ const SUPERVISE: &str = "fog-supervise";
 const RUNC: &str = "FOG_RUNC_RUNC";
 
 fn main() -> ExitCode {
+    if let Some(ended) = fog_stand_in::run() {
+        return ended;
+    }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.first().and_then(|argument| argument.to_str()) {
         Some(HOOK) => return hook::run(&arguments[1..]),

@@ -30,6 +30,11 @@ impl RestoreFolder {
         &self.0
     }
 
+    /// The agent has found something in the images that can only be restored when the network is wired.
+    pub(crate) fn is_wired_first(&self) -> bool {
+        self.0.join("wired-first").exists()
+    }
+
     /// Where the supervisor reports to `create`.
     pub(crate) fn report_socket(&self) -> PathBuf {
         self.0.join("report.sock")

@@ -16,10 +16,6 @@ use std::sync::mpsc::{Sender, channel};
 
 use crate::restore_folder::RestoreFolder;
 
-/// How the hook blocks: until `start`, or not at all.
-pub(crate) const WIRED_FIRST: &str = "wired-first";
-pub(crate) const AT_ONCE: &str = "at-once";
-
 /// What happens.
 enum Event {
     /// The hook runs; its connection, held open, keeps it blocked.
@@ -33,9 +29,9 @@ enum Event {
 }
 
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
-    let [folder, mode, program, arguments @ ..] = arguments else { return ExitCode::FAILURE };
+    let [folder, program, arguments @ ..] = arguments else { return ExitCode::FAILURE };
     let folder = RestoreFolder::at(folder.into());
-    match supervise(&folder, mode != AT_ONCE, program, arguments) {
+    match supervise(&folder, program, arguments) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(message) => {
@@ -45,12 +41,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn supervise(
-    folder: &RestoreFolder,
-    wired_first: bool,
-    program: &OsString,
-    arguments: &[OsString],
-) -> Result<i32, String> {
+fn supervise(folder: &RestoreFolder, program: &OsString, arguments: &[OsString]) -> Result<i32, String> {
     let socket = folder.supervisor_socket();
     std::fs::remove_file(&socket).ok();
     let listener =
@@ -80,7 +71,8 @@ fn supervise(
     while code.is_none() || (reported && waiting.is_empty()) {
         match events.recv().map_err(|_| "all threads ended")? {
             Event::Hook { pid, mut stream } => {
-                if !wired_first {
+                // The agent knows by now: it has let CRIU begin.
+                if !folder.is_wired_first() {
                     stream.write_all(b"go\n").ok();
                 }
                 hook = Some(stream);

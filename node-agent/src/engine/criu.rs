@@ -101,18 +101,6 @@ pub(super) async fn warm() {
     }
 }
 
-/// Marks images that were dumped without cgroups; nothing that CRIU writes shows it.
-const WITHOUT_CGROUPS: &str = "fogshift-without-cgroups.img";
-
-pub(super) fn mark_without_cgroups(images: &Path) -> std::io::Result<()> {
-    std::fs::write(images.join(WITHOUT_CGROUPS), "")
-}
-
-/// Whether the images say which cgroups the tasks were in.
-pub(super) fn has_cgroups(images: &Path) -> bool {
-    !images.join(WITHOUT_CGROUPS).exists()
-}
-
 /// Whether the images hold a network namespace. Without, Docker's new one stays as Docker makes it.
 pub(super) fn has_network(images: &Path) -> std::io::Result<bool> {
     let mut names = std::fs::read_dir(images)?.flatten().map(|entry| entry.file_name());

@@ -13,7 +13,9 @@ use fog_api::agent::{FailureKind, Peer};
 use serde_json::Value;
 
 use super::connections::Fate;
+use super::early::Early;
 use super::failure::Cause;
+use super::gate::{self, Gate, Waiting};
 use super::images::Folder;
 use super::{blocking, criu, tasks, watches};
 use crate::journal::ProcessIdentity;
@@ -29,6 +31,9 @@ const IGNORES_CGROUPS: [u32; 3] = [1, 2, 0];
 const SKIPS_IN_FLIGHT: [u32; 3] = [1, 3, 0];
 /// CRIU's page server is looked for so often.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// What runc does before CRIU takes a twentieth of a second.
+const LONGEST_PREPARATION: Duration = Duration::from_secs(60);
 
 /// A dump that takes longer than this is stuck.
 pub(super) const LONGEST: Duration = Duration::from_secs(600);
@@ -112,41 +117,54 @@ impl Plan {
     }
 }
 
-/// A running `runc checkpoint`.
+impl Plan {
+    /// What the destination can begin with before the freeze.
+    pub(super) fn early(&self, keep_connections: bool) -> Early {
+        Early {
+            network: self.network == Network::Containers,
+            cgroups: !self.without_cgroups,
+            closed_network: keep_connections,
+        }
+    }
+}
+
+/// A `runc checkpoint` that runs, or waits for the freeze.
 pub(super) struct Dump {
     child: tokio::process::Child,
     folder: Folder,
     page_server: Option<SocketAddr>,
+    waiting: Option<Waiting>,
     pub(super) identity: Option<ProcessIdentity>,
 }
 
 impl Dump {
-    /// Starts to dump a frozen container; it stays frozen.
-    pub(super) fn start(plan: &Plan, fate: Fate) -> Result<Dump, Cause> {
-        let options = format!("{}{}skip-in-flight\n", plan.criu_options, fate.option());
-        let marked = std::fs::write(&plan.options, options).and_then(|()| fate.mark(&plan.folder.images()));
-        marked.map_err(|error| Cause::node("The dump could not be prepared", &error))?;
-        if plan.without_cgroups {
-            let marked = criu::mark_without_cgroups(&plan.folder.images());
-            marked.map_err(|error| Cause::node("The images could not be marked", &error))?;
-        }
+    /// Starts runc while the container still runs. Returns when CRIU is all that is missing, and would begin.
+    pub(super) async fn prepare(plan: &Plan) -> Result<Dump, Cause> {
+        let not_prepared = |error: std::io::Error| Cause::node("The dump could not be prepared", &error);
+        // CRIU also reads it to answer runc's questions.
+        std::fs::write(&plan.options, &plan.criu_options).map_err(not_prepared)?;
         let empty = (plan.network == Network::Dockers).then_some(["--empty-ns", "network"]);
-        let established = fate.established().then_some("--tcp-established");
         // A connection that nobody has accepted yet is left to its client to make anew.
         let in_flight = plan.in_flight.then_some("--tcp-skip-in-flight");
         // Docker makes the cgroup at the destination, with its limits; the restored tasks are born in it.
         let cgroups = plan.without_cgroups.then_some(["--manage-cgroups-mode", "ignore"]);
         let page_server = if plan.memory_apart { Some(free_port()?) } else { None };
         let server = page_server.map(|address| address.to_string());
+        let place = plan.folder.work().join("gate.sock");
+        let gate = Gate::at(&place).map_err(not_prepared)?;
+        let environment = gate::program()
+            .and_then(|program| fog_stand_in::prepare(&plan.folder.path().join("bin"), &program))
+            .map_err(not_prepared)?;
         let mut command = tokio::process::Command::new("runc");
-        let child = command
+        let mut child = command
             .arg("--root")
             .arg(&plan.root)
             .arg("--log")
             .arg(log_file(&plan.folder))
-            .args(["--log-format", "json", "checkpoint", "--leave-running", "--file-locks"])
+            // `tcp-close` among the options has the last word where connections are not kept.
+            .args(["--log-format", "json", "checkpoint", "--leave-running", "--file-locks", "--tcp-established"])
             .args(empty.into_iter().chain(cgroups).flatten())
-            .args(established.into_iter().chain(in_flight))
+            .args(in_flight)
             .args(server.iter().flat_map(|address| ["--lazy-pages", "--page-server", address]))
             .arg("--image-path")
             .arg(plan.folder.images())
@@ -155,6 +173,8 @@ impl Dump {
             .arg(&plan.container)
             // runc has no flag for everything and reads no file of ours; CRIU itself does.
             .env("CRIU_CONFIG_FILE", &plan.options)
+            .envs(environment)
+            .env(fog_stand_in::GATE, place)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -162,7 +182,34 @@ impl Dump {
             .spawn()
             .map_err(|error| Cause::node("runc could not be started; is it installed", &error))?;
         let identity = child.id().and_then(|pid| tasks::identify(i32::try_from(pid).ok()?));
-        Ok(Dump { child, folder: plan.folder.clone(), page_server, identity })
+        let reached = tokio::select! {
+            reached = tokio::time::timeout(LONGEST_PREPARATION, gate.reached()) => Some(reached),
+            _ = child.wait() => None,
+        };
+        let mut dump = Dump { child, folder: plan.folder.clone(), page_server, waiting: None, identity };
+        match reached {
+            Some(Ok(Ok(waiting))) => dump.waiting = Some(waiting),
+            Some(Ok(Err(error))) => return Err(not_prepared(error)),
+            Some(Err(_)) => {
+                let message = format!("runc did not begin to dump within {} s.", LONGEST_PREPARATION.as_secs());
+                return Err(Cause::new(FailureKind::Runtime, message));
+            }
+            // It says why.
+            None => dump.finish().await?,
+        }
+        Ok(dump)
+    }
+
+    /// The container is frozen: CRIU begins. The container stays frozen.
+    pub(super) async fn begin(&mut self, plan: &Plan, fate: Fate) -> Result<(), Cause> {
+        let options = format!("{}{}skip-in-flight\n", plan.criu_options, fate.option());
+        let marked = std::fs::write(&plan.options, options).and_then(|()| fate.mark(&plan.folder.images()));
+        let begun = match (marked, self.waiting.take()) {
+            (Ok(()), Some(waiting)) => waiting.go(None).await,
+            (Ok(()), None) => Err(std::io::Error::other("runc ended too early")),
+            (Err(error), _) => Err(error),
+        };
+        begun.map_err(|error| Cause::node("The dump could not begin", &error))
     }
 
     /// Waits for its end; what CRIU says comes with the failure.

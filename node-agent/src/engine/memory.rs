@@ -19,10 +19,14 @@ use crate::memory::{FillStatus, PagesIn, PagesOut, Round, SendStatus, Source};
 use crate::transfer::{Outgoing, TakesPages, TicketKey};
 
 /// Most rounds while the container runs.
-const MOST_ROUNDS: usize = 10;
+pub(super) const MOST_ROUNDS: usize = 10;
 
 /// A round that sent less than this leaves nothing worth another one.
 const LITTLE: u64 = 4 << 20;
+
+/// From here on writing images, sending them and reading them one after the other takes longer than the other way's
+/// preparations.
+const LARGE: u64 = 64 << 20;
 
 /// Below this, in bytes a second, compressing is faster than sending: about 3 Gbit/s.
 const WORTH_COMPRESSING: f64 = 375e6;
@@ -46,16 +50,39 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// `None`: memory stays in CRIU's own images. Those keep pages shared between forked processes, and need no userfaultfd
-    /// and no page server; whoever asks for stop-and-copy asks for the way with the fewest parts.
-    pub(super) fn of(strategy: Strategy) -> Option<Way> {
+    /// `None`: memory stays in CRIU's own images. Those keep what forked processes share and need no userfaultfd, but they
+    /// are written, sent and read one after the other. So stop-and-copy takes that way for little memory, and for
+    /// memory of which much is shared.
+    pub(super) fn of(strategy: Strategy, memory: Held) -> Option<Way> {
         let (rounds, commit_first) = match strategy {
-            Strategy::StopAndCopy | Strategy::Auto => return None,
+            Strategy::StopAndCopy | Strategy::Auto if memory.is_for_images() => return None,
+            Strategy::StopAndCopy | Strategy::Auto => (false, false),
             Strategy::PreCopy => (true, false),
             Strategy::PostCopy => (false, true),
             Strategy::Hybrid => (true, true),
         };
         Some(Way { rounds, commit_first })
+    }
+}
+
+/// Memory that the processes of a container hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    /// All of it.
+    pub(super) bytes: u64,
+    /// Private memory that several processes still share since they were forked; each counts its own.
+    pub(super) shared: u64,
+}
+
+impl Held {
+    /// Looks at every process of a container. Blocking; about 5 ms a GiB.
+    pub(super) fn of(init: i32, bytes: u64) -> Held {
+        let shared = host_ids(init).values().map(|pid| crate::memory::shared_bytes(*pid).unwrap_or(bytes)).sum();
+        Held { bytes, shared }
+    }
+
+    fn is_for_images(self) -> bool {
+        self.bytes < LARGE || self.shared > self.bytes / 8
     }
 }
 
@@ -113,6 +140,7 @@ pub(super) struct Ahead {
     pages: Arc<PagesOut>,
     pub(super) way: Way,
     order: MemoryOrder,
+    rounds: Vec<Round>,
     pub(super) report: MemoryReport,
 }
 
@@ -131,9 +159,10 @@ impl Ahead {
         to: &Move<'_>,
         ticket: TicketKey,
         order: &MemoryOrder,
+        memory: Held,
         outgoing: &mut Outgoing,
     ) -> Result<Option<Ahead>, Cause> {
-        let Some(way) = Way::of(order.strategy) else { return Ok(None) };
+        let Some(way) = Way::of(order.strategy, memory) else { return Ok(None) };
         let learned = to.inner.bandwidth.snapshot().get(&to.destination.node).map(|mbps| mbps * 1e6 / 8.0);
         let source = Source {
             address: to.destination.transfer_address.clone(),
@@ -146,13 +175,18 @@ impl Ahead {
         outgoing.memory_apart(way.commit_first).await.map_err(transfer())?;
         let pages = PagesOut::connect(source, random()?).await.map_err(transfer())?;
         lock(&to.inner.memory.going).insert(to.migration, Arc::clone(&pages));
-        Ok(Some(Ahead { pages, way, order: *order, report: MemoryReport::default() }))
+        Ok(Some(Ahead { pages, way, order: *order, rounds: Vec::new(), report: MemoryReport::default() }))
     }
 
-    /// Sends memory while the container runs, until the rest is small or does not get smaller.
-    pub(super) async fn rounds(&mut self, to: &Move<'_>, init: i32, outgoing: &mut Outgoing) -> Result<(), Cause> {
-        let mut rounds: Vec<Round> = Vec::new();
-        while self.way.rounds && go_on(&rounds, self.order.max_downtime_ms) {
+    /// Sends memory while the container runs, until the rest is small or does not get smaller, in at most so many rounds.
+    pub(super) async fn rounds(
+        &mut self,
+        to: &Move<'_>,
+        init: i32,
+        outgoing: &mut Outgoing,
+        most: usize,
+    ) -> Result<(), Cause> {
+        while self.way.rounds && self.rounds.len() < most && go_on(&self.rounds, self.order.max_downtime_ms) {
             let pages = Arc::clone(&self.pages);
             let total = blocking(move || tasks::resident_bytes(init)).await?;
             let mut round = tokio::task::spawn_blocking(move || pages.round(&host_ids(init)));
@@ -175,11 +209,11 @@ impl Ahead {
             };
             let round = round.map_err(|error| Cause::new(FailureKind::Node, format!("The agent failed: {error}.")))?;
             let round = round.map_err(Cause::transfer(&to.destination.node))?;
-            if rounds.is_empty() {
+            if self.rounds.is_empty() {
                 // Later ones spend their time on looking rather than sending.
                 to.inner.bandwidth.learn(&to.destination.node, round.sent, round.took);
             }
-            rounds.push(round);
+            self.rounds.push(round);
             let round = MemoryRound {
                 content_bytes: round.content,
                 sent_bytes: round.sent,
@@ -190,7 +224,13 @@ impl Ahead {
             to.reporter.round(round);
             to.reporter.tell(Stage::PreCopy, 0, Some(total));
         }
-        if let (Some(last), Some(most), false) = (rounds.last(), self.order.max_downtime_ms, self.way.commit_first) {
+        Ok(())
+    }
+
+    /// Whether what is left fits into the freeze that is allowed.
+    pub(super) fn fits(&self) -> Result<(), Cause> {
+        if let (Some(last), Some(most), false) = (self.rounds.last(), self.order.max_downtime_ms, self.way.commit_first)
+        {
             let expected_ms = FIXED_MS + last.took.as_secs_f64() * 1e3;
             if expected_ms > most as f64 && last.content > LITTLE {
                 return Err(Cause::refused(format!(
@@ -396,6 +436,16 @@ mod tests {
 
     fn round(mebibytes: u64, ms: u64) -> Round {
         Round { content: mebibytes << 20, sent: mebibytes << 20, took: Duration::from_millis(ms) }
+    }
+
+    #[test]
+    fn stop_and_copy_leaves_to_criu_what_is_small_or_shared() {
+        let of = |mebibytes: u64, shared: u64| {
+            Way::of(Strategy::StopAndCopy, Held { bytes: mebibytes << 20, shared: shared << 20 })
+        };
+        assert_eq!(of(4, 0), None);
+        assert_eq!(of(1024, 0), Some(Way { rounds: false, commit_first: false }));
+        assert_eq!(of(1024, 500), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! [`Verdict`] is given when every byte was verified, or when the stream broke.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,7 +17,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Fate;
+use super::early::Early;
 use super::failure::{Cause, StepResult};
+use super::gate::{Gate, Waiting};
 use super::images::Folder;
 use super::inspect::init_of;
 use super::reserve::restore_folder;
@@ -64,12 +67,10 @@ pub(super) enum Verdict {
         network: bool,
         /// The images say which cgroups the tasks were in.
         cgroups: bool,
-        /// Nothing may be restored before Docker has wired the network.
-        wired_first: bool,
         /// Nothing may come in or go out before the container is continued.
         closed_network: bool,
-        /// JSON lines of the container's log to say before.
-        tail: Option<PathBuf>,
+        /// Where CRIU waits until the rest of the images is there.
+        gate: PathBuf,
     },
     /// Create it like any other container: it was restored before and is just being started anew.
     Create,
@@ -230,6 +231,7 @@ async fn under_verdict(
         () = cancel.cancelled() => return Err(Cause::cancelled()),
         near = nearly_there(inner, command, arrival, reporter) => near?,
         () = inner.files.layer_wanted(command.migration) => {}
+        never = not_yet(inner, command) => match never {},
     }
     // A task of its own: Docker must always hear the end of its request.
     let mut start = tokio::spawn({
@@ -242,21 +244,43 @@ async fn under_verdict(
         Err(cause)
     };
 
-    let received = tokio::select! {
+    let waiting = tokio::select! {
         biased;
         () = cancel.cancelled() => return refuse(start, Cause::cancelled()).await,
+        waiting = at_the_gate(inner, command, container, folder, verdict, arrival) => match waiting {
+            Ok(waiting) => waiting,
+            Err(cause) => return refuse(start, cause).await,
+        },
+        started = &mut start => return Err(not_restored(folder, started).await),
+    };
+    inner.arrivals.ready(command.migration);
+    // From here on it suffices to let go of `waiting`: the restore is given up then.
+    let received = tokio::select! {
+        biased;
+        () = cancel.cancelled() => {
+            drop(waiting);
+            return refuse(start, Cause::cancelled()).await;
+        }
         received = complete(arrival, reporter) => match received {
             Ok(received) => received,
-            Err(cause) => return refuse(start, cause).await,
+            Err(cause) => {
+                drop(waiting);
+                return refuse(start, cause).await;
+            }
         },
         started = &mut start => return Err(not_restored(folder, started).await),
     };
 
     let began = Instant::now();
-    let go = ready(inner, command, container, folder).await;
-    match go {
-        Ok(go) => drop(verdict.send_replace(Some(go))),
-        Err(cause) => return refuse(start, cause).await,
+    let gone = match ready(inner, command, container, folder).await {
+        Ok(tail) => waiting.go(tail.as_deref()).await.map_err(|error| Cause::node("CRIU could not begin", &error)),
+        Err(cause) => {
+            drop(waiting);
+            Err(cause)
+        }
+    };
+    if let Err(cause) = gone {
+        return refuse(start, cause).await;
     }
     // CRIU may wait for a page that will never come. Without our descriptors it reads zeros and ends; nothing of it runs.
     let given_up = async {
@@ -287,6 +311,16 @@ async fn under_verdict(
     }
     held(inner, container).await?;
     Ok((received, ms_since(began)))
+}
+
+/// The source need not wait for an end that will start Docker only later.
+async fn not_yet(inner: &Inner, command: &Command) -> std::convert::Infallible {
+    if let Some(mut prepared) = inner.arrivals.prepared(command.migration)
+        && prepared.wait_for(|prepared| *prepared).await.is_ok()
+    {
+        inner.arrivals.ready(command.migration);
+    }
+    std::future::pending().await
 }
 
 /// Waits until the rest of the stream will be here soon.
@@ -345,47 +379,96 @@ async fn complete(arrival: &mut watch::Receiver<Arrival>, reporter: &Reporter) -
     }
 }
 
-/// Makes everything ready that fog-runc needs, and remembers which tasks must stay stopped.
-async fn ready(inner: &Arc<Inner>, command: &Command, container: &str, folder: &Folder) -> Result<Verdict, Cause> {
-    let criu_config = restore_folder(inner, container).join("criu.conf");
-    let criu_options = criu_config.with_file_name("restore.conf");
-    let (images, place, further) = (folder.images(), criu_config.clone(), criu_options.clone());
-    let apart = inner.arrivals.memory_apart(command.migration).and(inner.memory.coming(command.migration));
-    let work = folder.work();
+/// Lets fog-runc start runc as soon as the source could freeze, and waits until CRIU is all that is missing.
+async fn at_the_gate(
+    inner: &Arc<Inner>,
+    command: &Command,
+    container: &str,
+    folder: &Folder,
+    verdict: &watch::Sender<Option<Verdict>>,
+    arrival: &watch::Receiver<Arrival>,
+) -> Result<Waiting, Cause> {
+    let mut arrival = arrival.clone();
+    let mut prepared = inner.arrivals.prepared(command.migration).ok_or_else(Cause::cancelled)?;
+    tokio::select! {
+        biased;
+        prepared = prepared.wait_for(|prepared| *prepared) => drop(prepared.map_err(|_| Cause::cancelled())?),
+        end = arrival.wait_for(|arrival| matches!(arrival, Arrival::Broken(_) | Arrival::Complete(_))) => {
+            return Err(match end.map(|end| end.clone()) {
+                Ok(Arrival::Broken(reason)) => broken(&reason),
+                Ok(_) => broken("the source did not say what it would send"),
+                Err(_) => Cause::cancelled(),
+            });
+        }
+    }
+    let place = restore_folder(inner, container);
+    let (images, work, criu_config) = (folder.images(), folder.work(), place.join("criu.conf"));
+    let (criu_options, path) = (place.join("restore.conf"), place.join("gate.sock"));
+    let begun = blocking({
+        let (images, criu_config, criu_options) = (images.clone(), criu_config.clone(), criu_options.clone());
+        move || {
+            // The annotation `org.criu.config` names this file, and runc's default one counts no longer then; so it is
+            // repeated.
+            let theirs = criu::node_options();
+            std::fs::write(criu_config, format!("{theirs}\nleave-stopped\n"))?;
+            std::fs::write(criu_options, criu::options(&theirs))?;
+            Early::read(&images)
+        }
+    });
+    let not_prepared = |error: std::io::Error| Cause::node("The restore could not be prepared", &error);
+    let early = begun.await?.map_err(not_prepared)?;
+    let gate = Gate::at(&path).map_err(not_prepared)?;
+    let Early { network, cgroups, closed_network } = early;
+    verdict.send_replace(Some(Verdict::Restore {
+        images,
+        work,
+        criu_config,
+        criu_options,
+        network,
+        cgroups,
+        closed_network,
+        gate: path,
+    }));
+    gate.reached().await.map_err(not_prepared)
+}
+
+/// The images are complete: makes everything ready that CRIU needs, and remembers which tasks must stay stopped. What the
+/// container said last.
+async fn ready(
+    inner: &Arc<Inner>,
+    command: &Command,
+    container: &str,
+    folder: &Folder,
+) -> Result<Option<PathBuf>, Cause> {
+    let place = restore_folder(inner, container);
+    let (images, work) = (folder.images(), folder.work());
+    let apart = inner.arrivals.memory_apart(command.migration).zip(inner.memory.coming(command.migration));
     let prepared = blocking(move || {
-        // The annotation `org.criu.config` names this file, and runc's default one counts no longer then; so it is
-        // repeated.
-        let theirs = criu::node_options();
         let fate = Fate::of(&images);
+        let early = Early::read(&images)?;
+        if early.closed_network != (fate == Fate::Kept) {
+            return Err(std::io::Error::other("the source did with the connections what it had not said"));
+        }
         let established = if fate.established() { "tcp-established\n" } else { "" };
         let lazily = if apart.is_some() { "lazy-pages\n" } else { "" };
-        std::fs::write(place, format!("{theirs}\nleave-stopped\n{established}{lazily}"))?;
-        if let Some(pages) = apart {
-            pages.expect_processes(&images, &work)?;
+        let mut config = std::fs::OpenOptions::new().append(true).open(place.join("criu.conf"))?;
+        config.write_all(format!("{established}{lazily}").as_bytes())?;
+        if let Some((commit_first, pages)) = apart {
+            pages.expect_processes(&images, &work, commit_first)?;
         }
-        std::fs::write(further, criu::options(&theirs) + fate.option())?;
-        let network = criu::has_network(&images)?;
-        let wired_first = network || criu::needs_wiring(&images)?;
-        Ok((criu::stopped_tasks(&images)?, network, wired_first, fate == Fate::Kept))
+        std::fs::write(place.join("restore.conf"), criu::options(&criu::node_options()) + fate.option())?;
+        if criu::has_network(&images)? || criu::needs_wiring(&images)? {
+            std::fs::write(place.join("wired-first"), "")?;
+        }
+        Ok((criu::stopped_tasks(&images)?, fate == Fate::Kept))
     });
-    let (stopped, network, wired_first, closed_network) =
+    let (stopped, closed_network) =
         prepared.await?.map_err(|error: std::io::Error| Cause::node("The restore could not be prepared", &error))?;
     if closed_network || !stopped.is_empty() {
         let held = move |record: &mut Record| (record.stopped_tasks, record.closed_network) = (stopped, closed_network);
         inner.note(command, Role::Destination, held).await?;
     }
-    let (images, tail) = (folder.images(), console::received_tail(folder.path()));
-    Ok(Verdict::Restore {
-        cgroups: criu::has_cgroups(&images),
-        images,
-        work: folder.work(),
-        criu_config,
-        criu_options,
-        network,
-        wired_first,
-        closed_network,
-        tail,
-    })
+    Ok(console::received_tail(folder.path()))
 }
 
 /// Docker's start came to an end that is not a restored container.

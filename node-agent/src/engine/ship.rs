@@ -20,7 +20,7 @@ use super::files_out::FilesOut;
 use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
-use super::memory::{Ahead, Move};
+use super::memory::{Ahead, Held, MOST_ROUNDS, Move};
 use super::{Inner, Reporter, address, blocking, image, ms_since, volumes};
 use crate::journal::Record;
 use crate::runtime::specification;
@@ -33,6 +33,7 @@ const ALIVE: Duration = Duration::from_secs(5);
 const TELLING_BYTES: u64 = 4 << 20;
 
 /// What the orchestrator said about the way.
+#[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
     pub(super) destination: &'a Peer,
     pub(super) ticket: &'a Ticket,
@@ -75,13 +76,21 @@ pub(super) async fn ship(
     let (mut outgoing, console, mut ahead) = or_cancelled(cancel, prepare).await?;
     reporter.over(Stage::Sync, syncing, Some(outgoing.content_bytes()));
     let init = init_of(&inspect).ok_or_else(|| Cause::gone("The container has no process any more."))?;
-    if let Some(ahead) = ahead.as_mut().filter(|ahead| ahead.way.rounds) {
-        let rounds = Instant::now();
-        ahead.rounds(&to, init, &mut outgoing).await?;
-        let sent = ahead.report.rounds.iter().map(|round| round.sent_bytes).sum();
-        reporter.over(Stage::PreCopy, rounds, Some(sent));
+    let (rounds, memory_apart) = (Instant::now(), ahead.is_some());
+    let mut ahead_of_freeze = ahead.as_mut().filter(|ahead| ahead.way.rounds);
+    if let Some(ahead) = &mut ahead_of_freeze {
+        ahead.rounds(&to, init, &mut outgoing, 1).await?;
         let soon = outgoing.announce(0).await;
         soon.map_err(Cause::transfer(&destination.node))?;
+    }
+    let plan = Plan::make(&container, &inspect, &folder, destination, memory_apart).await?;
+    // It takes a fifth of a second, so it comes before the last rounds.
+    let (mut dump, early) = or_cancelled(cancel, prepare_both_ends(&to, &plan, &mut outgoing, way)).await?;
+    if let Some(ahead) = &mut ahead_of_freeze {
+        ahead.rounds(&to, init, &mut outgoing, MOST_ROUNDS).await?;
+        ahead.fits()?;
+        let sent = ahead.report.rounds.iter().map(|round| round.sent_bytes).sum();
+        reporter.over(Stage::PreCopy, rounds, Some(sent));
     }
     if !specification::never_restarts(&policy) {
         // Otherwise Docker would start the container anew when its frozen process is killed.
@@ -89,10 +98,11 @@ pub(super) async fn ship(
         let set = inner.docker.set_restart_policy(&container, &never).await;
         set.map_err(Cause::docker("suspend the restart policy"))?;
     }
-    let plan = Plan::make(&container, &inspect, &folder, destination, ahead.is_some()).await?;
     let commit_first = ahead.as_ref().is_some_and(|ahead| ahead.way.commit_first);
+    let identity = dump.identity;
     let frozen_with = move |record: &mut Record| {
         (record.froze, record.closed_network, record.memory_pending) = (true, keep_connections, commit_first);
+        record.checkpoint = identity;
     };
     inner.note(command, Role::Source, frozen_with).await?;
     if cancel.is_cancelled() {
@@ -118,7 +128,8 @@ pub(super) async fn ship(
 
     let dumping = Instant::now();
     let tail = tail(console, log, first, container.clone());
-    let dump = dump(inner, command, &plan, fate, &mut outgoing, &mut files, cancel);
+    let begun = dump.begin(&plan, fate).await;
+    let dump = dumped(begun, dump, &mut outgoing, &mut files, inner, cancel);
     // All three come to their end, whatever becomes of the others: a pause on its way must not land after a thaw.
     let (dumped, tail, paused) = tokio::join!(dump, tail, pausing.end());
     paused.map_err(Cause::docker("freeze the container"))?;
@@ -128,7 +139,7 @@ pub(super) async fn ship(
 
     let shipping = Instant::now();
     connections::save(inner, command.migration, &folder)?;
-    let (before, files) = (outgoing.content_bytes(), list(&folder).await?);
+    let (before, files) = (outgoing.content_bytes(), list(&folder, &early).await?);
     let checkpoint_bytes = files.iter().map(|(_, _, bytes)| bytes).sum();
     let stream = stream(&mut outgoing, &files, checkpoint_bytes, tail, reporter);
     or_cancelled(cancel, async { stream.await.map_err(Cause::transfer(&destination.node)) }).await?;
@@ -188,7 +199,11 @@ async fn prepare(
     let Move { inner, destination, reporter, .. } = *to;
     let outgoing = Outgoing::connect(&destination.transfer_address, to.migration, ticket.clone()).await;
     let mut outgoing = outgoing.map_err(Cause::transfer(&destination.node))?;
-    let ahead = Ahead::open(to, ticket, already.memory, &mut outgoing).await?;
+    let held = blocking({
+        let (init, bytes) = (init_of(inspect).unwrap_or_default(), already.memory_bytes);
+        move || Held::of(init, bytes)
+    });
+    let ahead = Ahead::open(to, ticket, already.memory, held.await?, &mut outgoing).await?;
     image::offer(inner, inspect, &mut outgoing, &destination.node, reporter).await?;
     let prepared = async {
         let console = match already.log {
@@ -221,19 +236,37 @@ async fn tail(
     read.await?.map(Some).map_err(|error| Cause::node("The container's log could not be read", &error))
 }
 
-/// Dumps the frozen container. Meanwhile the rest of its files is sent, and then the stream is kept alive.
-async fn dump(
-    inner: &Arc<Inner>,
-    command: &Command,
+/// While the container still runs: starts runc here, and there.
+async fn prepare_both_ends(
+    to: &Move<'_>,
     plan: &Plan,
-    fate: Fate,
+    outgoing: &mut Outgoing,
+    way: Way<'_>,
+) -> Result<(Dump, [&'static str; 2]), Cause> {
+    let dump = Dump::prepare(plan).await?;
+    let folder = Folder::of(to.inner, to.migration);
+    let early = plan.early(way.keep_connections).write(&folder.images());
+    let early = early.map_err(|error| Cause::node("The images could not be begun", &error))?;
+    let ahead = async {
+        for name in early {
+            outgoing.send_file(Kind::Image, name, &folder.images().join(name), |_| {}).await?;
+        }
+        outgoing.prepared().await
+    };
+    ahead.await.map_err(Cause::transfer(&to.destination.node))?;
+    Ok((dump, early))
+}
+
+/// Waits for the dump of the frozen container. Meanwhile the rest of its files is sent, and then the stream is kept alive.
+async fn dumped(
+    begun: Result<(), Cause>,
+    mut dump: Dump,
     outgoing: &mut Outgoing,
     files: &mut FilesOut,
+    inner: &Arc<Inner>,
     cancel: &CancellationToken,
 ) -> Result<(), Cause> {
-    let mut dump = Dump::start(plan, fate)?;
-    let identity = dump.identity;
-    let noted = inner.note(command, Role::Source, move |record| record.checkpoint = identity);
+    begun?;
     let (dumped, failed) = (CancellationToken::new(), cancel.child_token());
     let stay_in_touch = async {
         or_cancelled(&failed, files.rest(inner, outgoing, "the destination")).await?;
@@ -255,18 +288,19 @@ async fn dump(
         dumped.cancel();
         finished
     };
-    let (finished, noted, sent) = tokio::join!(finish, noted, stay_in_touch);
+    let (finished, sent) = tokio::join!(finish, stay_in_touch);
     finished?;
-    noted?;
     sent
 }
 
 type Files = Vec<(String, PathBuf, u64)>;
 
-async fn list(folder: &Folder) -> Result<Files, Cause> {
+/// All images but those that went ahead.
+async fn list(folder: &Folder, early: &[&str]) -> Result<Files, Cause> {
     let images = folder.images();
     let files = blocking(move || images::list(&images)).await?;
-    let files = files.map_err(|error| Cause::node("The images could not be listed", &error))?;
+    let mut files = files.map_err(|error| Cause::node("The images could not be listed", &error))?;
+    files.retain(|(name, _, _)| !early.contains(&name.as_str()));
     if files.is_empty() {
         return Err(Cause::new(FailureKind::Runtime, "The dump left no images behind."));
     }

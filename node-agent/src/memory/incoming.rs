@@ -38,6 +38,9 @@ const SOCKET: &str = "lazy-pages.socket";
 /// The other end hears of us at least so often.
 const ALIVE: Duration = Duration::from_secs(5);
 
+/// So long the commit of a container that runs ahead of its memory may take before memory flows beside it.
+const HEAD_START: Duration = Duration::from_millis(100);
+
 /// What was sent and is still missing is asked for again so often.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -86,6 +89,10 @@ struct Shared {
     links: Vec<TcpStream>,
     open: usize,
     keeper: Option<Keeper>,
+    /// The container runs before all of its memory is there.
+    runs_ahead: bool,
+    /// It may begin to.
+    guarded: bool,
     /// The source has sent all.
     all_sent: bool,
     stopped: bool,
@@ -263,11 +270,21 @@ impl PagesIn {
         }
     }
 
-    /// CRIU must have made every process before anything is put into one that does not wait for it.
+    /// CRIU must have made every process before anything is put into one that does not wait for it. Where the container
+    /// runs ahead of its memory, the rest of the restore and the commit come first: they need the same CPUs, and what is
+    /// wanted meanwhile comes on its own connection.
     fn wait_for_processes(&self) {
         let mut shared = self.shared();
-        while !shared.stopped && !self.status.borrow().restored {
+        while !shared.stopped && (!self.status.borrow().restored || (shared.runs_ahead && !shared.guarded)) {
             shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+        if shared.runs_ahead {
+            let (since, faults) = (Instant::now(), self.status.borrow().faults);
+            // A process that needs a page runs.
+            while !shared.stopped && since.elapsed() < HEAD_START && self.status.borrow().faults == faults {
+                let waited = self.changed.wait_timeout(shared, HEAD_START / 20);
+                (shared, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 
@@ -331,7 +348,8 @@ impl PagesIn {
     }
 
     /// Takes CRIU's descriptors from now on; call it before the restore begins. `images` are complete.
-    pub fn expect_processes(self: &Arc<Self>, images: &Path, work: &Path) -> io::Result<()> {
+    pub fn expect_processes(self: &Arc<Self>, images: &Path, work: &Path, runs_ahead: bool) -> io::Result<()> {
+        self.shared().runs_ahead = runs_ahead;
         let pages = lazy_pages(images)?;
         let total = pages.values().map(Runs::bytes).sum();
         self.status.send_modify(|status| (status.total, status.missing) = (total, total));
@@ -514,11 +532,14 @@ impl PagesIn {
         for space in self.spaces.all() {
             keeper.hold(space.as_fd())?;
         }
+        shared.guarded = true;
         if self.status.borrow().whole {
             drop(shared);
             return keeper.release();
         }
         shared.keeper = Some(keeper);
+        drop(shared);
+        self.changed.notify_all();
         Ok(())
     }
 

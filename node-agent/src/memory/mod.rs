@@ -1,4 +1,5 @@
-//! How memory moves by itself: one way for all strategies but stop-and-copy, whose memory stays in CRIU's own images.
+//! How memory moves by itself: one way for all strategies. With stop-and-copy, what is small or shared between forked
+//! processes stays in CRIU's own images.
 //!
 //! The source's processes are frozen and whole. CRIU dumps everything but their memory; the source's agent reads that
 //! itself ([`outgoing`]) and sends it over connections of its own ([`crate::transfer::pages`]). At the destination CRIU
@@ -7,6 +8,7 @@
 //!
 //! | strategy | rounds while the container runs | the commit |
 //! |---|---|---|
+//! | stop-and-copy | none | when nothing is missing |
 //! | pre-copy | until little changes | when nothing is missing |
 //! | post-copy | none | as soon as every process is restored |
 //! | hybrid | until little changes | as soon as every process is restored |
@@ -26,3 +28,4 @@ mod store;
 
 pub use incoming::{FillStatus, PagesIn};
 pub use outgoing::{PagesOut, Round, SendStatus, Source};
+pub use scan::shared_bytes;

@@ -16,7 +16,11 @@ use crate::transfer::pages::{LARGEST, PageMessage};
 /// Pages whose hashes lie together: 2 MiB of memory.
 const REGION: u64 = 512;
 
-const PRESENT_OR_SWAPPED: u64 = 1 << 63 | 1 << 62;
+/// Bits of an entry of `/proc/PID/pagemap`.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+/// No other process has this page.
+const EXCLUSIVE: u64 = 1 << 56;
 /// A page of a file, or one that is shared.
 const OF_A_FILE: u64 = 1 << 61;
 
@@ -58,10 +62,26 @@ impl Known {
 
 /// The ranges of a process's memory that could be dumped without content: private, of no file, and touched.
 pub fn resident(pid: i32) -> io::Result<Vec<(u64, u64)>> {
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    each_touched(pid, |at, _| match found.last_mut() {
+        Some((last, len)) if *last + *len == at => *len += page_size(),
+        _ => found.push((at, page_size())),
+    })?;
+    Ok(found)
+}
+
+/// Bytes of such memory that another process has too, since one was forked.
+pub fn shared_bytes(pid: i32) -> io::Result<u64> {
+    let mut pages = 0;
+    each_touched(pid, |_, entry| pages += u64::from(entry & (EXCLUSIVE | PRESENT) == PRESENT))?;
+    Ok(pages * page_size())
+}
+
+/// Calls with the address and the `pagemap` entry of each such page.
+fn each_touched(pid: i32, mut each: impl FnMut(u64, u64)) -> io::Result<()> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
     let page = page_size();
-    let mut found: Vec<(u64, u64)> = Vec::new();
     let mut entries = vec![0; 64 << 10];
     for (start, end) in maps.lines().filter_map(anonymous) {
         let mut at = start;
@@ -73,17 +93,14 @@ pub fn resident(pid: i32) -> io::Result<Vec<(u64, u64)>> {
             }
             for entry in read.chunks_exact(8) {
                 let entry = entry.try_into().map_or(0, u64::from_ne_bytes);
-                if entry & PRESENT_OR_SWAPPED != 0 && entry & OF_A_FILE == 0 {
-                    match found.last_mut() {
-                        Some((last, len)) if *last + *len == at => *len += page,
-                        _ => found.push((at, page)),
-                    }
+                if entry & (PRESENT | SWAPPED) != 0 && entry & OF_A_FILE == 0 {
+                    each(at, entry);
                 }
                 at += page;
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// `start-end rw-p offset device inode [name]` of a private mapping of no file.
@@ -241,6 +258,24 @@ mod tests {
         assert_eq!(anonymous("1000-3000 r-xp 00000000 00:00 0    [vdso]"), None);
         assert_eq!(anonymous("1000-3000 rw-s 00000000 00:01 1024  /dev/zero (deleted)"), None);
         assert_eq!(anonymous("1000-3000 r-xp 00000000 08:01 77  /bin/x"), None);
+    }
+
+    #[test]
+    fn what_a_fork_shares_is_seen() {
+        use std::process::{Command, Stdio};
+        // The shell's second line is said by a child that was forked and has started no other program.
+        let shared = |script: &str| {
+            let shell = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+            let mut shell = shell.expect("a shell");
+            let out = shell.stdout.take().expect("its output");
+            std::io::BufRead::read_line(&mut io::BufReader::new(out), &mut String::new()).expect("a line");
+            let shared = shared_bytes(i32::try_from(shell.id()).expect("a process id")).expect("its memory");
+            drop(shell.stdin.take());
+            shell.wait().expect("its end");
+            shared
+        };
+        let (alone, forked) = (shared("echo; read x"), shared("(echo; read x); true"));
+        assert!(forked > alone, "{forked} bytes with a child, {alone} without");
     }
 
     /// This process's own memory, as a destination would keep it.

@@ -82,6 +82,9 @@ pub(super) struct Slot {
     /// Whether memory comes apart, and then whether also after the commit.
     pub(super) memory: OnceLock<bool>,
     pub(super) pages: Mutex<Option<TakesPages>>,
+    /// The source could freeze now, and: this end is ready for it.
+    pub(super) prepared: watch::Sender<bool>,
+    pub(super) ready: watch::Sender<bool>,
     taken: AtomicBool,
 }
 
@@ -131,6 +134,8 @@ impl Arrivals {
             delivery: Mutex::default(),
             memory: OnceLock::new(),
             pages: Mutex::default(),
+            prepared: watch::Sender::new(false),
+            ready: watch::Sender::new(false),
             taken: AtomicBool::new(false),
         };
         if let Some(old) = self.lock().insert(migration, Arc::new(slot)) {
@@ -155,6 +160,18 @@ impl Arrivals {
     /// What the source said of memory: `Some(commit_first)` when it comes apart.
     pub fn memory_apart(&self, migration: Uuid) -> Option<bool> {
         self.slot(migration)?.memory.get().copied()
+    }
+
+    /// True once the source could freeze: the first of its images are there.
+    pub fn prepared(&self, migration: Uuid) -> Option<watch::Receiver<bool>> {
+        self.slot(migration).map(|slot| slot.prepared.subscribe())
+    }
+
+    /// This end is ready for the freeze, or will not be any earlier.
+    pub fn ready(&self, migration: Uuid) {
+        if let Some(slot) = self.slot(migration) {
+            slot.ready.send_replace(true);
+        }
     }
 
     /// How the stream is doing; `None` when none is expected.

@@ -16,7 +16,7 @@ use super::seal::{End, Nonce, Purpose, Session, TAG, TicketKey};
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 const MAGIC: &[u8; 4] = b"FOGT";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 
 fn nonce() -> Result<Nonce, TransferError> {
     let mut nonce = Nonce::default();

@@ -28,6 +28,9 @@ const ALIVE: Duration = Duration::from_secs(5);
 /// CRIU writes a handful of files a task; this is far above any container that fits on a node.
 const MOST_FILES: u32 = 200_000;
 
+/// Docker's and runc's preparations take a fifth of a second.
+const LONGEST_PREPARATION: Duration = Duration::from_secs(60);
+
 /// One read of the socket brings many small frames.
 const READ_AHEAD: usize = 256 << 10;
 
@@ -164,9 +167,28 @@ async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 applied(delivery.as_ref().ok_or(NOT_EXPECTED)?, writer).await?;
                 writer.write(&Frame::Reached).await?;
             }
+            (Frame::Prepared, None) => {
+                began = None;
+                slot.prepared.send_replace(true);
+                ready(slot, writer).await?;
+                writer.write(&Frame::Reached).await?;
+            }
             _ => return Err(TransferError::Damaged("a frame that does not belong here")),
         }
     }
+}
+
+/// Waits until this end is ready for the freeze; meanwhile the source hears that it lives.
+async fn ready<W: AsyncWrite + Unpin>(slot: &Slot, writer: &mut FrameWriter<W>) -> Result<(), TransferError> {
+    let (mut ready, since) = (slot.ready.subscribe(), Instant::now());
+    while since.elapsed() < LONGEST_PREPARATION {
+        if timeout(ALIVE, ready.wait_for(|ready| *ready)).await.map(drop).is_ok() {
+            return Ok(());
+        }
+        writer.write(&Frame::Alive).await?;
+    }
+    // Whoever has to get ready says what is wrong; this only costs time.
+    Ok(())
 }
 
 const NOT_EXPECTED: TransferError = TransferError::Damaged("files that nobody expects");

@@ -12,6 +12,9 @@
 //!   | -- EndOfHistory -----------------------------> |  the workload still runs; Docker may be started
 //!   | -- Change, Block* (files), Ask --------------> |  in rounds, until little is left
 //!   | <---------------------------------- Reached -- |
+//!   | -- File, Data*, EndOfFile (first images) ----> |
+//!   | -- Prepared ---------------------------------> |  runc is started at both ends
+//!   | <---------------------------------- Reached -- |
 //!   | -- Change, Block*, Alive* -------------------> |  frozen, being dumped; the files' last round
 //!   | -- File, Data*, EndOfFile (images) ----------> |
 //!   | -- Finish ------------------------------------>|

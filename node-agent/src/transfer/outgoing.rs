@@ -191,6 +191,16 @@ impl Outgoing {
         }
     }
 
+    /// Says that the source could freeze now; returns when the destination is ready for it.
+    pub async fn prepared(&mut self) -> Result<(), TransferError> {
+        self.write(&Frame::Prepared).await?;
+        match self.answer(IDLE).await? {
+            Frame::Reached => Ok(()),
+            Frame::Rejected(reason) => Err(TransferError::Rejected(reason.to_owned())),
+            _ => Err(TransferError::Damaged("the destination answered something else")),
+        }
+    }
+
     /// The destination's next word that means something.
     async fn answer(&mut self, idle: Duration) -> Result<Frame<'_>, TransferError> {
         while self.reader.read(idle).await? == Frame::Alive {}

@@ -67,6 +67,8 @@ pub(super) enum Frame<'a> {
     Archive(&'a [u8]),
     /// Memory comes over connections of its own; `commit_first`: also after the commit.
     MemoryApart { commit_first: bool },
+    /// The source could freeze now; say when the destination is ready for that.
+    Prepared,
 }
 
 impl<'a> Frame<'a> {
@@ -119,6 +121,7 @@ impl<'a> Frame<'a> {
                 body.extend(content);
             }
             Frame::MemoryApart { commit_first } => body.extend([17, u8::from(commit_first)]),
+            Frame::Prepared => body.push(18),
         }
     }
 
@@ -165,6 +168,7 @@ impl<'a> Frame<'a> {
             13 => Frame::Reached,
             14 => Frame::Offer,
             15 => Frame::Wanted,
+            18 => Frame::Prepared,
             16 => return Ok(Frame::Archive(rest)),
             17 => {
                 return match rest {
@@ -221,6 +225,7 @@ mod tests {
                 Frame::Received { files, bytes }, Frame::Rejected(&reason),
                 Frame::Change(&content), Frame::Block { offset: bytes, content: &content }, Frame::Ask, Frame::Reached,
                 Frame::Offer, Frame::Wanted, Frame::Archive(&content), Frame::MemoryApart { commit_first: files > 9 },
+                Frame::Prepared,
             ] {
                 let body = body(&frame);
                 prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);

@@ -1,9 +1,13 @@
 //! `fog-bench downtime`: moves a container there and back on real hosts and says how long it stood still, beside what
-//! bare CRIU takes for the same process on the same hosts.
+//! bare CRIU takes for the same process on the same hosts. `fog-bench table`: the same, the peers, and all other goals.
 
 mod bare;
+mod cost;
 mod moves;
+mod peers;
+mod redis;
 mod report;
+mod table;
 mod ticker;
 
 use std::process::ExitCode;
@@ -25,6 +29,8 @@ struct Arguments {
 enum Command {
     /// How long a move stops a container, measured by the container itself.
     Downtime(Downtime),
+    /// Everything that is promised of a move, beside its peers on the same hosts: about a quarter of an hour.
+    Table(table::Asked),
 }
 
 #[derive(Debug, Args)]
@@ -56,8 +62,11 @@ enum Output {
 }
 
 fn main() -> ExitCode {
-    let Command::Downtime(asked) = Arguments::parse().command;
-    match downtime(&asked) {
+    let done = match Arguments::parse().command {
+        Command::Downtime(asked) => downtime(&asked),
+        Command::Table(asked) => table::table(&asked),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fog-bench: {error:#}");

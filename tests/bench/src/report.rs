@@ -76,14 +76,14 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, spread: &Spread) -> fmt::Result 
 }
 
 /// Where the values lie; not a number when there are none.
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Spread {
+    pub fn of(values: impl Iterator<Item = f64>) -> Spread {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fog_lab::images::{Image, ImageBuilder};
+use fog_lab::{Node, wait_until};
 
 /// The image's name.
 pub const IMAGE: &str = "fog/ticker:1";
@@ -47,9 +49,35 @@ pub fn largest_gap_ms(printed: &str, since: u128) -> Option<f64> {
     gaps.max_by(f64::total_cmp)
 }
 
+/// Pages that a ticker changes in a second, from its last two signs of life.
+pub fn changed_a_second(node: &Node, name: &str) -> Result<f64> {
+    wait_until(Duration::from_secs(30), "the ticker to say how much it changes", || {
+        Ok(rate(&node.run(&["docker", "logs", "--tail", "100", name])?))
+    })
+}
+
+fn rate(printed: &str) -> Option<f64> {
+    let said = printed.lines().filter_map(|line| {
+        let (_, rest) = line.strip_prefix("tick ")?.split_once(" changed ")?;
+        let (changed, at) = rest.split_once(' ')?;
+        Some((changed.parse::<f64>().ok()?, at.trim().parse::<f64>().ok()?))
+    });
+    let said: Vec<_> = said.collect();
+    let [.., (before, from), (after, to)] = said[..] else { return None };
+    Some((after - before) / (to - from) * 1e6)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates() {
+        let printed =
+            "tick 1 2 changed 0 1000000\ntick 5 2 changed 100 2000000\ngap 7 3\ntick 9 2 changed 300 2500000\n";
+        assert_eq!(rate(printed), Some(400.0));
+        assert_eq!(rate("tick 1 2 changed 0 1\n"), None);
+    }
 
     #[test]
     fn gaps() {

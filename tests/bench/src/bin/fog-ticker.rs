@@ -1,5 +1,8 @@
 //! The workload of the benchmark: holds noise, ticks every millisecond and says when a tick came late.
 //!
+//! `fog-ticker MIB [PAGES]`: with PAGES it changes so many pages in every tick, one after the other through all of its
+//! memory.
+//!
 //! It measures its own gaps and prints only those, and a sign of life a second: a line every millisecond would measure
 //! Docker's log instead.
 
@@ -9,9 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const TICK: Duration = Duration::from_millis(1);
 /// What a busy machine does to a millisecond's sleep is no gap.
 const LATE: Duration = Duration::from_millis(5);
+/// Words of a page.
+const PAGE: usize = 512;
 
 fn main() {
-    let mebibytes: usize = std::env::args().nth(1).and_then(|word| word.parse().ok()).unwrap_or(4);
+    let number = |at: usize| std::env::args().nth(at).and_then(|word| word.parse::<usize>().ok());
+    let (mebibytes, pages) = (number(1).unwrap_or(4), number(2).unwrap_or(0));
     let mut noise = vec![0_u64; mebibytes << 17];
     let mut word = 88_172_645_463_325_252_u64;
     for place in &mut noise {
@@ -25,7 +31,7 @@ fn main() {
         // A reader that is gone does not stop the clock.
         drop(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
     };
-    let (mut last, mut said) = (now(), Duration::ZERO);
+    let (mut last, mut said, mut changed) = (now(), Duration::ZERO, 0_usize);
     for tick in 0_usize.. {
         std::thread::sleep(TICK);
         let now = now();
@@ -34,9 +40,15 @@ fn main() {
             tell(format!("gap {} {}\n", gap.as_micros(), last.as_micros()));
         } else if now.saturating_sub(said) > Duration::from_secs(1) {
             said = now;
-            tell(format!("tick {tick} {}\n", noise[tick * 512 % noise.len().max(1)] & 0xff));
+            let byte = noise[tick * PAGE % noise.len().max(1)] & 0xff;
+            tell(format!("tick {tick} {byte} changed {changed} {}\n", now.as_micros()));
         }
         last = now;
+        for _ in 0..pages {
+            let place = changed * PAGE % noise.len();
+            noise[place] = noise[place].wrapping_add(1);
+            changed += 1;
+        }
     }
 }
 
