@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => crate::become_real("tar", arguments),
+        Ok(false) => crate::become_real("tar", arguments, false),
         Err(error) => {
             eprintln!("Error: a tmpfs cannot be packed or unpacked: {error}");
             ExitCode::FAILURE

@@ -21,17 +21,29 @@ const DUMP: u8 = 1;
 const RESTORE: u8 = 2;
 
 pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
+    let mut passed = false;
     if let (Some(gate), Some(descriptor)) = (std::env::var_os(crate::GATE), request_descriptor(arguments)) {
         match wait(&gate, descriptor) {
-            Ok(true) => {}
-            Ok(false) => return ExitCode::FAILURE,
+            Ok(Gate::Asks) => {}
+            Ok(Gate::Go) => passed = true,
+            Ok(Gate::Closed) => return ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("Error: nobody let CRIU begin: {error}");
                 return ExitCode::FAILURE;
             }
         }
     }
-    crate::become_real("criu", arguments)
+    crate::become_real("criu", arguments, passed)
+}
+
+/// What is to become of a call.
+enum Gate {
+    /// It only asks something.
+    Asks,
+    /// It was let go.
+    Go,
+    /// It is not to begin at all.
+    Closed,
 }
 
 fn request_descriptor(arguments: &[OsString]) -> Option<RawFd> {
@@ -41,21 +53,20 @@ fn request_descriptor(arguments: &[OsString]) -> Option<RawFd> {
     }
 }
 
-/// False when it is not to begin at all.
-fn wait(gate: &OsStr, descriptor: RawFd) -> io::Result<bool> {
+fn wait(gate: &OsStr, descriptor: RawFd) -> io::Result<Gate> {
     let kind = requested(descriptor)?;
     if !matches!(kind, Some(DUMP | RESTORE)) {
-        return Ok(true);
+        return Ok(Gate::Asks);
     }
     let mut stream = UnixStream::connect(gate)?;
     stream.write_all(b"here\n")?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line)?;
-    let Some(say) = line.trim_end().strip_prefix(crate::GO) else { return Ok(false) };
+    let Some(say) = line.trim_end().strip_prefix(crate::GO) else { return Ok(Gate::Closed) };
     if let Some(file) = Some(say.trim_start()).filter(|file| !file.is_empty()) {
         say_lines(Path::new(file))?;
     }
-    Ok(true)
+    Ok(Gate::Go)
 }
 
 /// Says what the container said between its log's last line and the freeze, as lines of Docker's `json-file` log:

@@ -17,7 +17,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Names the socket where the stand-in for CRIU waits for a word. Without it CRIU starts at once.
+/// Names the socket where the stand-in for CRIU waits for a word. Without it CRIU starts at once; whoever was let go does
+/// not have it any more.
 pub const GATE: &str = "FOG_CRIU_GATE";
 
 /// Names the folder with the links.
@@ -56,14 +57,18 @@ pub fn prepare(folder: &Path, program: &Path) -> io::Result<[(&'static str, OsSt
 }
 
 /// Becomes the real program; returns only when that fails.
-fn become_real(name: &str, arguments: &[OsString]) -> ExitCode {
+fn become_real(name: &str, arguments: &[OsString], passed: bool) -> ExitCode {
     let own = std::env::var_os(FOLDER).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let Some(program) = find(name, &path, own.as_deref()) else {
         eprintln!("Error: {name} is not installed, or not in the search path");
         return ExitCode::from(127);
     };
-    let error = Command::new(&program).args(arguments).exec();
+    let mut command = Command::new(&program);
+    if passed {
+        command.env_remove(GATE);
+    }
+    let error = command.args(arguments).exec();
     eprintln!("Error: {} cannot be run: {error}", program.display());
     ExitCode::from(126)
 }

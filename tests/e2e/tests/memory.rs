@@ -75,6 +75,19 @@ fn there_and_back(suite: Suite, cgroup: CgroupVersion) {
             clean(&cluster);
         }
     }
+    much(&cluster);
+}
+
+/// Stop-and-copy of much memory does not write it into images first.
+fn much(cluster: &Cluster) {
+    pages::run(cluster.node("A"), "much", 96, 8).unwrap();
+    cluster.wait_known("much", "A").unwrap();
+    let migration = finished(cluster, begun(cluster, "much", "B", Strategy::StopAndCopy));
+    let memory = migration.memory.unwrap();
+    assert!(memory.rounds.is_empty() && memory.frozen_total_bytes >= 96 << 20, "{memory:?}");
+    assert!(migration.checkpoint_bytes.unwrap() < 16 << 20, "{:?}", migration.checkpoint_bytes);
+    pages::checks_on(cluster.node("B"), "much").unwrap();
+    clean(cluster);
 }
 
 #[test]

@@ -72,10 +72,10 @@ fn let_criu_go(node: &Node) {
     node.run(&["rm", "-f", HELD]).unwrap();
 }
 
-/// CRIU that can be held.
+/// CRIU that can be held once it was let begin; runc's questions before the freeze are always answered.
 fn replace_criu(node: &Node) {
     let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *swrk*|*dump*|*restore*) while [ -e {HELD} ]; do sleep 0.05; done;; esac\nexec /root/criu \"$@\"\n"
+        "#!/bin/sh\n[ -n \"$FOG_CRIU_GATE\" ] || case \"$*\" in *swrk*|*dump*|*restore*) while [ -e {HELD} ]; do sleep 0.05; done;; esac\nexec /root/criu \"$@\"\n"
     );
     node.run(&["sh", "-c", "mv $(command -v criu) /root/criu"]).unwrap();
     node.write_file("/usr/sbin/criu", script).unwrap();
