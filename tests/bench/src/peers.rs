@@ -77,9 +77,9 @@ impl Peer {
         };
         let command = [image.as_str(), ticker::PROGRAM, &mib];
         match self {
-            Peer::Podman => {
-                a.run(&podman(&[&["run", "--detach", "--name", NAME, "--network=host"][..], &command].concat()))
-            }
+            Peer::Podman => a.run(&podman(
+                &[&["run", "--detach", "--name", NAME, "--network=host", "--pids-limit=0"][..], &command].concat(),
+            )),
             Peer::Docker => a.run(&[&["docker", "run", "--detach", "--name", NAME][..], &command].concat()),
         }
         .context("the peer cannot start a ticker")?;
