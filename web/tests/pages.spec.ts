@@ -139,6 +139,14 @@ for (const scheme of ["light", "dark"] as const) {
       await expect(page.getByTestId("preflight")).toHaveAttribute("aria-busy", "false");
       await page.screenshot({ path: `screenshots/move-${scheme}-${width}.png` });
       expect(await judge(page), "move").toEqual([]);
+      await page.keyboard.press("Escape");
+      await visit(page, "#/policy", ".cm-content");
+      await page.getByRole("button", { name: "Replay" }).click();
+      await expect(page.getByTestId("replay")).toBeVisible();
+      await expect(page.getByTestId("replay").getByRole("row", { name: /Migrations/ })).toContainText(/\d/);
+      await page.screenshot({ path: `screenshots/replay-${scheme}-${width}.png`, fullPage: true });
+      expect(await judge(page), "replay").toEqual([]);
+      expect(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), "replay scrolls sideways").toBeLessThanOrEqual(0);
       expect(faults).toEqual([]);
       await context.close();
     });
