@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::{Channel, Outbox, carry_out_with, examine_with, resize_with};
+use crate::channel::{Channel, Outbox, carry_out_with, check_with, examine_with, resize_with};
 use crate::config::Config;
+use crate::doctor;
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::facts;
 use crate::links::Links;
@@ -108,9 +109,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         let engine = looker.clone();
         async move { engine.examine(question).await }
     });
+    let examined = Arc::clone(&config);
+    let checker = check_with(move || {
+        let config = Arc::clone(&examined);
+        async move { doctor::examine(&config).await.checks }
+    });
     let channel = Channel::new(Arc::clone(&config), outbox, facts, peers, interval, carry_out)
         .resizing_with(resizer)
-        .examining_with(examiner);
+        .examining_with(examiner)
+        .checking_with(checker);
     tasks.spawn(channel.run(shutdown.clone()));
 
     let ended = tokio::select! {

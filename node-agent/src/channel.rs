@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::commands::Commands;
-pub use self::commands::{CarryOut, Examiner, Resizer, carry_out_with, examine_with, resize_with};
+pub use self::commands::{CarryOut, Checker, Examiner, Resizer, carry_out_with, check_with, examine_with, resize_with};
 use self::session::Ended;
 pub use self::session::{Dial, Tcp, Wire};
 use crate::config::Config;
@@ -113,6 +113,13 @@ impl Channel {
     #[must_use]
     pub fn dialling_with(mut self, dial: Arc<dyn Dial>) -> Self {
         self.dial = dial;
+        self
+    }
+
+    /// Who looks at the node.
+    #[must_use]
+    pub fn checking_with(mut self, checker: Checker) -> Self {
+        self.commands.checker = checker;
         self
     }
 

@@ -65,6 +65,8 @@ pub struct Config {
     /// Samples kept while the orchestrator is away; the oldest go first.
     #[serde(deserialize_with = "buffer_size")]
     pub buffer_samples: usize,
+    /// How the log reads: `text` or `json`.
+    pub log_format: fog_api::log::Format,
     /// What the operator says about the node: site, tier, power and so on.
     pub labels: BTreeMap<String, String>,
 }
@@ -88,6 +90,7 @@ impl Default for Config {
             fog_runc: "/usr/local/bin/fog-runc".into(),
             sample_interval_s: 2.0,
             buffer_samples: 1800,
+            log_format: fog_api::log::Format::Text,
             labels: BTreeMap::new(),
         }
     }

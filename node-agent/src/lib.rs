@@ -11,6 +11,7 @@ pub mod engine;
 pub mod facts;
 pub mod files;
 pub mod journal;
+pub mod lines;
 pub mod links;
 pub mod lock;
 pub mod memory;

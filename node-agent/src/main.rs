@@ -10,10 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fog_agent::config::{Config, OrchestratorUrl, Overrides};
 use fog_agent::runtime::Docker;
 use fog_agent::sampler::Sampler;
-use fog_agent::{agent, doctor};
+use fog_agent::{agent, doctor, lines};
+use fog_api::log::{self, Format};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// Fogshift's node agent: samples its node and moves containers when the orchestrator says so.
 #[derive(Debug, Parser)]
@@ -68,15 +68,9 @@ struct Common {
     /// The configuration file [default: /etc/fogshift/agent.toml, if it exists].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How to write the log (to standard error; RUST_LOG says how much).
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    /// How to write the log, `text` or `json`, instead of the configuration's (to standard error; RUST_LOG says how much).
+    #[arg(long, value_name = "FORMAT", env = "FOG_LOG_FORMAT")]
+    log_format: Option<Format>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,6 +88,7 @@ fn main() -> ExitCode {
     if let Some(ended) = fog_stand_in::run() {
         return ended;
     }
+    keep_memory_small();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -115,24 +110,24 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::KeepPages => Ok(fog_agent::memory::keeper::run()),
         Command::Run { common, orchestrator, node, token } => {
-            log_to_stderr(common.log_format, "info");
             let config = Config::load(common.config.as_deref(), Overrides { orchestrator, node, token })?;
+            log::start(common.log_format.unwrap_or(config.log_format), "info", "fog_agent", Some(lines::collect));
             let shutdown = CancellationToken::new();
             cancel_on_signals(shutdown.clone())?;
             agent::run(config, shutdown).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { common, fix, output } => {
-            log_to_stderr(common.log_format, "warn");
             let config = Config::load(common.config.as_deref(), Overrides::default())?;
+            log::start(common.log_format.unwrap_or(config.log_format), "warn", "fog_agent", None);
             let done = if fix { doctor::fix::apply(&config).await } else { Vec::new() };
             let findings = doctor::examine(&config).await;
             print_findings(&findings, fix.then_some(&done), output)?;
             Ok(if findings.can_migrate { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Sample { common, output: SampleOutput::Json } => {
-            log_to_stderr(common.log_format, "warn");
             let config = Config::load(common.config.as_deref(), Overrides::default())?;
+            log::start(common.log_format.unwrap_or(config.log_format), "warn", "fog_agent", None);
             let mut sampler = Sampler::new(&config, Docker::new(&config.docker_socket)?);
             // Rates need two looks.
             sampler.sample(Vec::new()).await;
@@ -192,11 +187,18 @@ fn cancel_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log_to_stderr(format: LogFormat, default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => log.json().init(),
+/// Memory that is given back goes back to the system: glibc's default, an arena for each of many threads and thresholds that
+/// grow, keeps more than all that a small node's agent needs.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "glibc's allocator is set up before any other thread is there")]
+fn keep_memory_small() {
+    // SAFETY: these only set the allocator's own parameters.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
     }
 }
+
+#[cfg(not(target_env = "gnu"))]
+fn keep_memory_small() {}

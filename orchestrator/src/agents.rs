@@ -16,7 +16,8 @@ const QUEUE: usize = 256;
 struct Connection {
     serial: u64,
     boot: Uuid,
-    queue: mpsc::Sender<ToAgent>,
+    /// Boxed: a channel holds room for many messages from the start.
+    queue: mpsc::Sender<Box<ToAgent>>,
     closed: CancellationToken,
 }
 
@@ -37,7 +38,7 @@ impl Default for Agents {
 pub struct Seat {
     serial: u64,
     /// To be sent to the agent.
-    pub queue: mpsc::Receiver<ToAgent>,
+    pub queue: mpsc::Receiver<Box<ToAgent>>,
     /// Cancelled when a newer connection of the same node took over.
     pub closed: CancellationToken,
 }
@@ -81,7 +82,7 @@ impl Agents {
     pub fn send(&self, node: &str, message: ToAgent) -> bool {
         let connections = self.connections();
         let Some(connection) = connections.get(node) else { return false };
-        match connection.queue.try_send(message) {
+        match connection.queue.try_send(Box::new(message)) {
             Ok(()) => true,
             Err(_) => {
                 // It does not read: a fresh connection gets everything again.

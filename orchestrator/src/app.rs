@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::Agents;
+use crate::checkups::Checkups;
 use crate::config::Config;
 use crate::driver::Drivers;
 use crate::events::Events;
@@ -44,6 +45,8 @@ pub struct Service {
     pub proposals: Proposals,
     /// Questions before migrations.
     pub examinations: Examinations,
+    /// Questions about nodes.
+    pub checkups: Checkups,
     /// Limits that are being changed.
     pub resizes: Resizes,
     /// How late the service is with its own work.

@@ -117,7 +117,8 @@ async fn converse(app: &App, socket: &mut WebSocket, seat: &mut Seat, hello: &He
         tokio::select! {
             message = timeout(SILENCE, receive(socket)) => match message {
                 Ok(Some(Ok(message))) => {
-                    if !heard(app, socket, hello, message).await {
+                    // On the heap while it lasts: ten thousand connections wait, and few hear something.
+                    if !Box::pin(heard(app, socket, hello, message)).await {
                         return;
                     }
                 }
@@ -163,6 +164,16 @@ async fn heard(app: &App, socket: &mut WebSocket, hello: &Hello, message: FromAg
             app.drivers.give(progress.migration, Input::Progress(progress));
             true
         }
+        FromAgent::Logged(logged) => {
+            for (migration, line) in logged.lines {
+                app.drivers.give(migration, Input::Logged { node: hello.node.clone(), line });
+            }
+            true
+        }
+        FromAgent::CheckedUp(answer) => {
+            app.checkups.answered(answer);
+            true
+        }
         FromAgent::Examined(examined) => {
             app.examinations.answered(examined);
             true
@@ -183,12 +194,20 @@ async fn heard(app: &App, socket: &mut WebSocket, hello: &Hello, message: FromAg
 async fn receive(socket: &mut WebSocket) -> Option<Result<FromAgent, serde_json::Error>> {
     loop {
         match socket.next().await? {
-            Ok(Message::Text(text)) => return Some(serde_json::from_str(&text)),
+            Ok(Message::Text(text)) => return Some(read(&text)),
             Ok(Message::Binary(bytes)) => return Some(serde_json::from_slice(&bytes)),
             Ok(Message::Ping(_) | Message::Pong(_)) => {}
             Ok(Message::Close(_)) | Err(_) => return None,
         }
     }
+}
+
+/// Nearly every message is a heartbeat. Which of several types a message has, serde finds out only after it has copied all of it.
+fn read(text: &str) -> Result<FromAgent, serde_json::Error> {
+    if text.starts_with(r#"{"type":"heartbeat","#) {
+        return serde_json::from_str(text).map(FromAgent::Heartbeat);
+    }
+    serde_json::from_str(text)
 }
 
 async fn send(socket: &mut WebSocket, message: &ToAgent) -> bool {

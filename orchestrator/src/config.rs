@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use fog_api::log::Format;
 use serde::Deserialize;
 
 /// `orchestrator.toml`. Every key has a default.
@@ -32,6 +33,8 @@ pub struct Config {
     pub webhook_pause_ms: u32,
     /// Whether reading needs no token. Writing always needs one.
     pub anonymous_reads: bool,
+    /// How the log reads: `text` or `json`.
+    pub log_format: Format,
     /// A migration in which nothing moves for this long before its commit is rolled back, in seconds.
     pub stall_timeout_s: u32,
 }
@@ -50,6 +53,7 @@ impl Default for Config {
             webhook_attempts: 8,
             webhook_pause_ms: 1000,
             anonymous_reads: true,
+            log_format: Format::Text,
             stall_timeout_s: 60,
         }
     }

@@ -9,22 +9,26 @@ use std::time::Duration;
 
 use fog_api::agent::{Answer, Command as AgentCommand, MemoryOrder, Order, Outcome, Progress, Report, Stage, ToAgent};
 use fog_api::event::Event as PublicEvent;
-use fog_api::migration::{Migration as Record, PhaseEntry, StageProgress};
+use fog_api::migration::{LogLine, Migration as Record, PhaseEntry, StageProgress};
 use fog_core::migration::{Command, Event, Phase, Role, Step};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::clock;
+use crate::lines;
 use crate::pace::Pace;
 use crate::record;
 use crate::store::{NewMigration, StoredMigration};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Lines of its agents that are kept of a migration.
+const MOST_LINES: usize = 2000;
 /// So often a commit whose transaction fails is tried before it is given up and rolled back, if the row can be read.
 const COMMIT_TRIES: u32 = 5;
 
@@ -37,6 +41,13 @@ pub enum Input {
         node: String,
         /// Its answer.
         answer: Answer,
+    },
+    /// An agent logged something.
+    Logged {
+        /// The agent's node.
+        node: String,
+        /// What.
+        line: LogLine,
     },
     /// An agent is on its way.
     Progress(Progress),
@@ -122,10 +133,11 @@ fn spawn(app: &App, stored: StoredMigration) {
     let tasks = app.drivers.tasks.clone();
     let pauses = BTreeMap::new();
     let (again, pace) = (BTreeMap::new(), Pace::default());
-    let driver = Driver { app: app.clone(), migration: stored, again, pauses, pace, active: Instant::now() };
+    let driver = Driver { app: app.clone(), migration: stored, again, pauses, pace, lines: 0, active: Instant::now() };
     tasks.spawn(async move {
         let app = driver.app.clone();
-        driver.run(inputs).await;
+        let span = tracing::error_span!("migration", migration = %id, workload = driver.migration.record.workload);
+        driver.run(inputs).instrument(span).await;
         app.drivers.inputs().remove(&id);
         app.drivers.records().remove(&id);
     });
@@ -138,6 +150,8 @@ struct Driver {
     again: BTreeMap<Step, Instant>,
     pauses: BTreeMap<Step, Duration>,
     pace: Pace,
+    /// Lines that its agents have logged.
+    lines: usize,
     /// When something last moved.
     active: Instant,
 }
@@ -206,6 +220,14 @@ impl Driver {
         match input {
             Input::Answer { node, answer } => self.answer(&node, answer).await,
             Input::Progress(progress) => self.progress(progress).await,
+            Input::Logged { node, line } => {
+                let record = &self.migration.record;
+                // Nobody fills the log of a migration, and nobody writes into another's.
+                if (node == record.source || node == record.destination) && self.lines < MOST_LINES {
+                    self.lines += 1;
+                    lines::collect(record.id, LogLine { node: Some(node), ..line });
+                }
+            }
             Input::Cancel { by } => self.happened(Event::Cancelled { by }).await,
         }
     }
@@ -251,17 +273,16 @@ impl Driver {
         let awaited = self.migration.state.outstanding.contains(&step);
         self.active = Instant::now();
         self.again.remove(&step);
-        let id = self.migration.record.id;
         let outcome = match answer.outcome {
             Outcome::Done(report) => {
                 if awaited {
-                    tracing::info!(migration = %id, node, step = %record::step(step), "done");
+                    tracing::info!(node, step = %record::step(step), "done");
                     self.measured(step, report);
                 }
                 Ok(())
             }
             Outcome::Failed(failure) => {
-                tracing::warn!(migration = %id, node, step = %record::step(step), kind = ?failure.kind, "failed: {}", failure.message);
+                tracing::warn!(node, step = %record::step(step), kind = ?failure.kind, "failed: {}", failure.message);
                 Err(record::failure(failure))
             }
         };
@@ -333,7 +354,7 @@ impl Driver {
             match self.app.store.save_migration(&self.migration, clock::now()).await {
                 Ok(()) => return true,
                 Err(error) => {
-                    tracing::error!(migration = %self.migration.record.id, "cannot store the migration, it waits: {error}")
+                    tracing::error!("cannot store the migration, it waits: {error}")
                 }
             }
             tokio::select! {
@@ -350,10 +371,10 @@ impl Driver {
             let downtime_ms = record.downtime_ms;
             match &record.cause {
                 None => {
-                    tracing::info!(migration = %record.id, workload = record.workload, downtime_ms, "{}", record.phase)
+                    tracing::info!(downtime_ms, "{}", record.phase)
                 }
                 Some(cause) => {
-                    tracing::warn!(migration = %record.id, workload = record.workload, "{}: {}", record.phase, cause.message)
+                    tracing::warn!("{}: {}", record.phase, cause.message)
                 }
             }
         }
@@ -403,7 +424,7 @@ impl Driver {
                 }
                 Err(error) => {
                     self.migration = before.clone();
-                    tracing::error!(migration = %before.record.id, attempt, "the commit failed: {error}");
+                    tracing::error!(attempt, "the commit failed: {error}");
                     // It may have taken place although its reply was lost, and a rollback would then let the container
                     // run twice. So it is only given up when the row says that it did not.
                     let stored = self.app.store.migration(before.record.id).await;
@@ -456,21 +477,21 @@ impl Driver {
     fn order(&self, step: Step) {
         let record = &self.migration.record;
         let Some(order) = self.what(step) else {
-            tracing::error!(migration = %record.id, step = %record::step(step), "the step cannot be ordered: its specification or ticket is missing");
+            tracing::error!(step = %record::step(step), "the step cannot be ordered: its specification or ticket is missing");
             return;
         };
         let command =
             AgentCommand { migration: record.id, workload: record.workload.clone(), epoch: self.epoch(step), order };
         let node = self.node(step.role());
         if !self.app.agents.send(node, ToAgent::Command(command)) {
-            tracing::info!(migration = %record.id, node, step = %record::step(step), "waiting for the agent");
+            tracing::info!(node, step = %record::step(step), "waiting for the agent");
         }
     }
 
     /// The longest freeze that the workload bears: its own label's word, or the policy's.
     fn max_downtime_ms(&self) -> u64 {
         let fleet = self.app.fleet();
-        let labels = fleet.workloads.get(&self.migration.record.workload).map(|view| &view.sample.labels);
+        let labels = fleet.workloads.get(self.migration.record.workload.as_str()).map(|view| &view.sample.labels);
         let own = labels.and_then(|labels| labels.get("fogshift.max-downtime-ms")?.parse().ok());
         own.unwrap_or_else(|| self.app.policy.get().policy.max_downtime_ms)
     }

@@ -5,14 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use fog_api::agent::{LinkSample, Peer, Sample, WorkloadSample};
 use fog_api::migration::{Migration, Phase};
 use fog_api::workload::WorkloadState;
 use fog_core::coordinate::Coordinate;
+use fog_core::model::Labels;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::seen::{Common, Seen};
 use crate::store::{GivenLimits, Ownership, StoredNode};
 
 /// Reports in a row without a container before its owner is believed to have lost it: one list may have been read
@@ -22,8 +25,12 @@ const MISSING_REPORTS: u32 = 2;
 /// A node and its newest samples.
 #[derive(Debug, Clone)]
 pub struct NodeView {
+    /// Its name, shared by all that name it.
+    pub name: Arc<str>,
     /// What its agent said at its last hello.
     pub stored: StoredNode,
+    /// Its labels, as the planner shares them.
+    pub labels: Labels,
     /// The newest sample.
     pub latest: Option<Sample>,
     /// CPU of the newest samples, oldest first.
@@ -31,20 +38,22 @@ pub struct NodeView {
     /// How often it was hot lately.
     pub hot: Hot,
     /// The workloads that it owns.
-    pub owned: BTreeSet<String>,
+    pub owned: BTreeSet<Arc<str>>,
     /// When listeners were last told of it.
     pub told_at: Option<Timestamp>,
     /// Where it is in the network.
     pub coordinate: Coordinate,
     /// Nodes that something is about to be moved to from here, to be measured first, since when.
     pub wanted: BTreeMap<String, Timestamp>,
-    /// The peers that its agent was last told of.
-    told_peers: Vec<Peer>,
+    /// Of the peers that its agent was last told of.
+    told_peers: u64,
 }
 
 impl NodeView {
     fn new(stored: StoredNode) -> Self {
         Self {
+            name: stored.name.as_str().into(),
+            labels: stored.facts.labels.clone().into(),
             stored,
             latest: None,
             cpu_window: VecDeque::new(),
@@ -53,7 +62,7 @@ impl NodeView {
             told_at: None,
             coordinate: Coordinate::default(),
             wanted: BTreeMap::new(),
-            told_peers: Vec::new(),
+            told_peers: 0,
         }
     }
 
@@ -71,9 +80,9 @@ impl NodeView {
 #[derive(Debug, Clone)]
 pub struct WorkloadView {
     /// The owner.
-    pub node: String,
+    pub node: Arc<str>,
     /// The owner's newest report.
-    pub sample: WorkloadSample,
+    pub sample: Seen,
     /// When that report arrived.
     pub seen_at: Timestamp,
     /// Cores used in the owner's newest reports, oldest first.
@@ -182,15 +191,40 @@ impl Change {
     }
 }
 
+/// Who owns a workload: [`Ownership`] without its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its node; `None`: the container is gone, the row keeps its epoch.
+    pub owner: Option<Arc<str>>,
+    /// Rises with every change of owner.
+    pub epoch: u64,
+    /// When the last migration committed.
+    pub moved_at: Option<Timestamp>,
+    /// Where it came from then.
+    pub moved_from: Option<Arc<str>>,
+}
+
+impl Owner {
+    fn row(&self, workload: &str) -> Ownership {
+        Ownership {
+            workload: workload.to_owned(),
+            owner: self.owner.as_deref().map(str::to_owned),
+            epoch: self.epoch,
+            moved_at: self.moved_at,
+            moved_from: self.moved_from.as_deref().map(str::to_owned),
+        }
+    }
+}
+
 /// The whole picture.
 #[derive(Debug, Default)]
 pub struct Fleet {
     /// Every node that ever said hello.
     pub nodes: BTreeMap<String, NodeView>,
     /// Every workload that its owner reports.
-    pub workloads: BTreeMap<String, WorkloadView>,
+    pub workloads: BTreeMap<Arc<str>, Box<WorkloadView>>,
     /// Who owns what.
-    pub ownership: BTreeMap<String, Ownership>,
+    pub ownership: BTreeMap<Arc<str>, Owner>,
     /// Workloads whose fate in a migration is not decided.
     pub moving: BTreeMap<String, Moving>,
     /// How migrations ended lately.
@@ -201,6 +235,7 @@ pub struct Fleet {
     pub dismissed: BTreeMap<String, Timestamp>,
     /// The nodes' names, sorted.
     pub names: Vec<String>,
+    common: Common,
     namesakes: BTreeSet<(String, String)>,
 }
 
@@ -209,15 +244,10 @@ impl Fleet {
     pub fn new(nodes: Vec<StoredNode>, ownership: Vec<Ownership>, ended: &[Migration]) -> Self {
         let mut fleet = Self {
             nodes: nodes.into_iter().map(|stored| (stored.name.clone(), NodeView::new(stored))).collect(),
-            ownership: ownership.into_iter().map(|row| (row.workload.clone(), row)).collect(),
             ..Self::default()
         };
         fleet.names = fleet.nodes.keys().cloned().collect();
-        for row in fleet.ownership.values() {
-            if let Some(view) = row.owner.as_ref().and_then(|owner| fleet.nodes.get_mut(owner)) {
-                view.owned.insert(row.workload.clone());
-            }
-        }
+        ownership.iter().for_each(|row| fleet.own(row));
         for migration in ended.iter().rev() {
             fleet.ended(migration);
         }
@@ -242,6 +272,7 @@ impl Fleet {
         match self.nodes.get_mut(&node.name) {
             Some(view) => {
                 let StoredNode { heartbeat_at, order, .. } = view.stored;
+                view.labels = node.facts.labels.clone().into();
                 view.stored = StoredNode { heartbeat_at, order, ..node };
             }
             None => {
@@ -301,15 +332,18 @@ impl Fleet {
     /// The node's peers, if they are not those that its agent was told of.
     pub fn new_peers(&mut self, node: &str, now: Timestamp) -> Option<Vec<Peer>> {
         let peers = crate::peers::of(self, node, now);
-        let view = self.nodes.get_mut(node).filter(|view| view.told_peers != peers)?;
-        view.told_peers.clone_from(&peers);
+        let mut hasher = std::hash::DefaultHasher::new();
+        peers.hash(&mut hasher);
+        let told = hasher.finish();
+        let view = self.nodes.get_mut(node).filter(|view| view.told_peers != told)?;
+        view.told_peers = told;
         Some(peers)
     }
 
     fn report(&mut self, node: &str, reported: Vec<WorkloadSample>, window: usize, now: Timestamp) -> Vec<Change> {
         let mut changes = self.missing(node, &reported);
         for sample in reported {
-            let row = self.ownership.get(&sample.name);
+            let row = self.ownership.get(sample.name.as_str());
             let owner = row.and_then(|row| row.owner.as_deref());
             if owner.is_none() && !self.moving.contains_key(&sample.name) {
                 let row = Ownership {
@@ -323,15 +357,15 @@ impl Fleet {
                 changes.push(Change::Claimed(row, Box::new(sample)));
             } else if owner != Some(node) {
                 self.namesake(node, &sample.name);
-            } else if let Some(view) = self.workloads.get_mut(&sample.name)
-                && view.node == node
+            } else if let Some(view) = self.workloads.get_mut(sample.name.as_str())
+                && *view.node == *node
             {
                 if sample.state == WorkloadState::Running {
                     view.usual.learn(sample.cpus, now.duration_since(view.seen_at).as_secs_f64());
                 }
                 view.cpus_window.push_back(sample.cpus);
                 view.cpus_window.drain(..view.cpus_window.len().saturating_sub(window));
-                view.sample = sample;
+                view.sample.update(sample, &mut self.common);
                 view.seen_at = now;
                 view.missing = 0;
             } else {
@@ -342,29 +376,52 @@ impl Fleet {
     }
 
     fn show(&mut self, node: &str, sample: WorkloadSample, now: Timestamp) {
-        let name = sample.name.clone();
+        let name = self.name_of(&sample.name);
+        let node = self.node_name(node);
         let cpus_window = VecDeque::from([sample.cpus]);
-        let node = node.to_owned();
+        let sample = Seen::new(sample, &mut self.common);
         let view = WorkloadView { node, sample, seen_at: now, cpus_window, usual: Usual::default(), missing: 0 };
-        self.workloads.insert(name, view);
+        self.workloads.insert(name, Box::new(view));
     }
 
     /// Takes a row over, in every place that says who owns what.
     fn own(&mut self, row: &Ownership) {
-        let before = self.ownership.insert(row.workload.clone(), row.clone()).and_then(|before| before.owner);
-        if let Some(view) = before.and_then(|owner| self.nodes.get_mut(&owner)) {
-            view.owned.remove(&row.workload);
+        let name = self.name_of(&row.workload);
+        let owner = Owner {
+            owner: row.owner.as_deref().map(|owner| self.node_name(owner)),
+            epoch: row.epoch,
+            moved_at: row.moved_at,
+            moved_from: row.moved_from.as_deref().map(|from| self.node_name(from)),
+        };
+        let before = self.ownership.insert(Arc::clone(&name), owner).and_then(|before| before.owner);
+        if let Some(view) = before.and_then(|owner| self.nodes.get_mut(&*owner)) {
+            view.owned.remove(&*row.workload);
         }
         if let Some(view) = row.owner.as_ref().and_then(|owner| self.nodes.get_mut(owner)) {
-            view.owned.insert(row.workload.clone());
+            view.owned.insert(name);
         }
+    }
+
+    /// The row of a workload, as it is stored.
+    fn row(&self, workload: &str) -> Option<Ownership> {
+        self.ownership.get(workload).map(|owner| owner.row(workload))
+    }
+
+    /// The workload's name as everything here shares it.
+    fn name_of(&self, workload: &str) -> Arc<str> {
+        self.ownership.get_key_value(workload).map_or_else(|| workload.into(), |(name, _)| Arc::clone(name))
+    }
+
+    /// The node's name as everything here shares it.
+    fn node_name(&self, node: &str) -> Arc<str> {
+        self.nodes.get(node).map_or_else(|| node.into(), |view| Arc::clone(&view.name))
     }
 
     fn missing(&mut self, node: &str, reported: &[WorkloadSample]) -> Vec<Change> {
         let there: BTreeSet<&str> = reported.iter().map(|sample| sample.name.as_str()).collect();
         let owned = self.nodes.get(node).map(|view| &view.owned);
-        let gone = owned.into_iter().flatten().filter(|name| !there.contains(name.as_str()));
-        let gone: Vec<String> = gone.filter(|name| !self.moving.contains_key(*name)).cloned().collect();
+        let gone = owned.into_iter().flatten().filter(|name| !there.contains(&***name));
+        let gone: Vec<Arc<str>> = gone.filter(|name| !self.moving.contains_key(&***name)).cloned().collect();
         let mut released = Vec::new();
         for name in gone {
             let missing = self.workloads.get_mut(&name).map_or(MISSING_REPORTS, |view| {
@@ -372,11 +429,11 @@ impl Fleet {
                 view.missing
             });
             if missing >= MISSING_REPORTS
-                && let Some(row) = self.ownership.get(&name).cloned()
+                && let Some(row) = self.row(&name)
             {
                 self.own(&Ownership { owner: None, ..row.clone() });
                 let view = self.workloads.remove(&name);
-                released.push(Change::Released(row, view.map(Box::new)));
+                released.push(Change::Released(row, view));
             }
         }
         released
@@ -386,7 +443,7 @@ impl Fleet {
     pub fn stored(&mut self, node: &str, changes: &[Change], now: Timestamp) {
         for change in changes {
             match change {
-                Change::Claimed(row, sample) if self.ownership.get(&row.workload) == Some(row) => {
+                Change::Claimed(row, sample) if self.row(&row.workload).as_ref() == Some(row) => {
                     self.show(node, (**sample).clone(), now);
                 }
                 Change::Claimed(..) => {}
@@ -399,15 +456,15 @@ impl Fleet {
     pub fn not_stored(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::Claimed(row, _) if self.ownership.get(&row.workload) == Some(&row) => {
+                Change::Claimed(row, _) if self.row(&row.workload).as_ref() == Some(&row) => {
                     self.own(&Ownership { owner: None, epoch: row.epoch - 1, ..row });
                 }
                 Change::Released(row, view)
-                    if self.ownership.get(&row.workload).is_some_and(|now| now.owner.is_none()) =>
+                    if self.ownership.get(&*row.workload).is_some_and(|now| now.owner.is_none()) =>
                 {
-                    let name = row.workload.clone();
                     self.own(&row);
-                    self.workloads.extend(view.map(|view| (name, *view)));
+                    let name = self.name_of(&row.workload);
+                    self.workloads.extend(view.map(|view| (name, view)));
                 }
                 _ => {}
             }
@@ -421,7 +478,7 @@ impl Fleet {
             tracing::warn!(
                 workload,
                 node,
-                owner,
+                owner = owner.as_deref(),
                 "a second container has this name; Fogshift knows workloads by their names and leaves it alone: rename it"
             );
         }
@@ -447,8 +504,9 @@ impl Fleet {
             moved_at: Some(now),
             moved_from: Some(migration.source.clone()),
         });
-        if let Some(view) = self.workloads.get_mut(workload) {
-            view.node.clone_from(&migration.destination);
+        let destination = self.node_name(&migration.destination);
+        if let Some(view) = self.workloads.get_mut(workload.as_str()) {
+            view.node = destination;
             view.missing = 0;
         }
         self.seen_running(workload);
@@ -603,7 +661,7 @@ mod tests {
         let released = report(&mut fleet, &[]);
         assert_eq!((released[0].row().owner, fleet.nodes["A"].owned.len()), (None, 0));
         fleet.not_stored(released);
-        assert_eq!((owner(&fleet), fleet.workloads["web"].node.as_str()), (Some("A"), "A"));
+        assert_eq!((owner(&fleet), &*fleet.workloads["web"].node), (Some("A"), "A"));
         assert_eq!(report(&mut fleet, &[]).len(), 1);
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fog_api::decision::Decision;
+use fog_core::model::InFlight;
 use fog_core::plan::{Action, Migrate, Plan};
 use fog_core::policy::Autonomy;
 use tokio::time::MissedTickBehavior;
@@ -55,10 +56,16 @@ pub async fn run(app: App) {
             }
         };
         explain_what_stays(&plan, &mut said);
-        let refused = groups_refused(&app, &plan);
-        for action in plan.actions.iter().filter(|action| !group(action).is_some_and(|group| refused.contains(&group)))
-        {
-            carry_out(&app, action, &mut said).await;
+        if !plan.actions.is_empty() {
+            let (checking, actions) = (app.clone(), plan.actions);
+            match aside::run(move || check_again(&checking, actions)).await {
+                Ok(actions) => {
+                    for action in &actions {
+                        carry_out(&app, action, &mut said).await;
+                    }
+                }
+                Err(error) => tracing::error!("the planner has a defect: {error}"),
+            }
         }
         if let Err(error) = proposals::withdraw_stale(&app).await {
             tracing::error!("cannot withdraw a proposal: {error}");
@@ -74,22 +81,41 @@ fn group(action: &Action) -> Option<(String, String)> {
     }
 }
 
-/// A group moves as one: if one of it may not begin any more, none does.
-fn groups_refused(app: &Service, plan: &Plan) -> BTreeSet<(String, String)> {
-    if plan.actions.iter().all(|action| group(action).is_none()) {
-        return BTreeSet::new();
-    }
+/// Those that still hold, one after the other, and whose way is measured.
+fn check_again(app: &Service, actions: Vec<Action>) -> Vec<Action> {
     let (policy, now) = (app.policy.get(), clock::now());
-    let current = snapshot::build(&app.fleet(), &policy.policy, now);
+    // In a large cluster the way was only estimated; the next plan knows it.
     let measured = |action: &Action| match action {
-        Action::Migrate(migrate) if migrate.group.is_some() => {
-            peers::is_measured(app, migrate.from.as_str(), migrate.to.as_str())
-        }
-        _ => true,
+        Action::Migrate(migrate) => peers::is_measured(app, migrate.from.as_str(), migrate.to.as_str()),
+        Action::Resize(_) => app.resizes.may_begin(action.workload().as_str(), now),
     };
-    let refused =
-        |action: &&Action| fog_core::plan::recheck(action, &current, &policy.policy, now).is_err() || !measured(action);
-    plan.actions.iter().filter(refused).filter_map(group).collect()
+    let ready: Vec<bool> = actions.iter().map(measured).collect();
+    if !ready.contains(&true) {
+        return Vec::new();
+    }
+    let mut current = snapshot::take(app, &policy.policy, now);
+    let mut refused = BTreeSet::new();
+    let mut holds = Vec::new();
+    for (action, ready) in actions.into_iter().zip(ready) {
+        let checked =
+            if ready { fog_core::plan::recheck(&action, &current, &policy.policy, now) } else { Err(Vec::new()) };
+        if let Err(reasons) = checked {
+            if ready {
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                tracing::info!(workload = %action.workload(), reasons = reasons.join("; "), "the plan no longer holds");
+            }
+            // A group moves as one: if one of it may not begin, none does.
+            refused.extend(group(&action));
+            continue;
+        }
+        if let Action::Migrate(migrate) = &action {
+            let Migrate { workload, from, to, .. } = migrate;
+            current.in_flight.push(InFlight { workload: workload.clone(), from: from.clone(), to: to.clone() });
+        }
+        holds.push(action);
+    }
+    holds.retain(|action| !group(action).is_some_and(|group| refused.contains(&group)));
+    holds
 }
 
 /// In a large cluster this takes longer than an agent's message may wait for a thread.
@@ -97,7 +123,7 @@ fn plan(app: &App) -> Plan {
     let _timer = app.metrics.planner.start_timer();
     let policy = app.policy.get();
     let now = clock::now();
-    let snapshot = snapshot::build(&app.fleet(), &policy.policy, now);
+    let snapshot = snapshot::take(app, &policy.policy, now);
     fog_core::plan::plan(&snapshot, &policy.policy, now)
 }
 
@@ -111,16 +137,6 @@ async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, Strin
         Action::Resize(resize) => resize.autonomy,
     };
     let now = clock::now();
-    let busy = matches!(action, Action::Resize(_)) && !app.resizes.may_begin(workload.as_str(), now);
-    if busy {
-        return;
-    }
-    let current = snapshot::build(&app.fleet(), &policy.policy, now);
-    if let Err(reasons) = fog_core::plan::recheck(action, &current, &policy.policy, now) {
-        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        tracing::info!(%workload, reasons = reasons.join("; "), "the plan no longer holds");
-        return;
-    }
     if autonomy != Autonomy::Automatic {
         if let Err(error) = proposals::propose(app, action, autonomy).await {
             say_once(said, workload.as_str(), &format!("cannot be proposed: {error}"));
@@ -128,8 +144,6 @@ async fn carry_out(app: &App, action: &Action, said: &mut BTreeMap<String, Strin
         return;
     }
     match action {
-        // In a large cluster the way was only estimated; the next plan knows it.
-        Action::Migrate(migrate) if !peers::is_measured(app, migrate.from.as_str(), migrate.to.as_str()) => {}
         Action::Migrate(migrate) => match begin(app, migrate, AskedBy::Policy).await {
             Ok(id) => {
                 tracing::info!(migration = %id, %workload, from = %migrate.from, to = %migrate.to, "{}", migrate.reason)

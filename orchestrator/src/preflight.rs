@@ -12,7 +12,7 @@ use fog_core::place::{Refusal, place};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::app::Service;
+use crate::app::{App, Service};
 use crate::{clock, snapshot};
 
 /// An agent answers within milliseconds; one that does not is as good as away.
@@ -60,14 +60,13 @@ async fn ask(
 }
 
 /// Everything that stands in the way of moving `workload` to `destination`.
-pub async fn preflight(app: &Service, workload: &str, destination: &str) -> Result<Preflight, Refusal> {
+pub async fn preflight(app: &App, workload: &str, destination: &str) -> Result<Preflight, Refusal> {
     let began = Instant::now();
     let (now, policy) = (clock::now(), app.policy.get());
-    let (snapshot, facts) = {
+    let snapshot = snapshot::taken(app, now).await;
+    let facts: BTreeMap<String, NodeFacts> = {
         let fleet = app.fleet();
-        let facts: BTreeMap<String, NodeFacts> =
-            fleet.nodes.iter().map(|(name, view)| (name.clone(), view.stored.facts.clone())).collect();
-        (snapshot::build(&fleet, &policy.policy, now), facts)
+        fleet.nodes.iter().map(|(name, view)| (name.clone(), view.stored.facts.clone())).collect()
     };
     // Only a name that nobody knows ends it: everything else is a finding.
     if let Err(refusal) = place(&snapshot, &policy.policy, workload, Some(destination), None, now)

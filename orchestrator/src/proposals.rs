@@ -120,13 +120,13 @@ pub async fn propose(app: &App, action: &Action, autonomy: Autonomy) -> Result<(
 
 /// Withdraws what no longer holds.
 pub async fn withdraw_stale(app: &App) -> Result<(), StoreError> {
+    if app.proposals.open().is_empty() {
+        return Ok(());
+    }
+    let (policy, now) = (app.policy.get(), clock::now());
+    let snapshot = snapshot::taken(app, now).await;
     let stale: Vec<Uuid> = {
         let open = app.proposals.open();
-        if open.is_empty() {
-            return Ok(());
-        }
-        let (policy, now) = (app.policy.get(), clock::now());
-        let snapshot = snapshot::build(&app.fleet(), &policy.policy, now);
         let holds = |open: &Open| recheck(&open.action, &snapshot, &policy.policy, now).is_ok();
         open.values().filter(|open| !holds(open)).map(|open| open.decision.id).collect()
     };
@@ -149,7 +149,7 @@ pub async fn approve(app: &App, id: Uuid) -> Result<Decision, AnswerError> {
         return Err(AnswerError::AdviceOnly { id, command });
     }
     let (policy, now) = (app.policy.get(), clock::now());
-    let current = snapshot::build(&app.fleet(), &policy.policy, now);
+    let current = snapshot::taken(app, now).await;
     if let Err(reasons) = recheck(&open.action, &current, &policy.policy, now) {
         return Err(AnswerError::NoLongerHolds(reasons));
     }

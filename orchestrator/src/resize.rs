@@ -75,7 +75,8 @@ pub async fn begin(app: &App, asked: &Resize, decision: Decision) -> Result<Deci
     let (answer, waiting) = oneshot::channel();
     let (container, known) = {
         let fleet = app.fleet();
-        let container = fleet.workloads.get(&workload).map(|view| view.sample.container.clone()).unwrap_or_default();
+        let container =
+            fleet.workloads.get(&*workload).map(|view| view.sample.container.to_string()).unwrap_or_default();
         (container, fleet.limits.get(&workload).copied())
     };
     let created = known.map_or(record::limits(asked.from), |known| known.created);

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agents::Agents;
 use crate::app::{App, Service};
+use crate::checkups::Checkups;
 use crate::config::Config;
 use crate::driver::{self, Drivers};
 use crate::events::Events;
@@ -96,6 +97,7 @@ pub async fn around(config: Config, policy: PolicyHolder, store: Store) -> anyho
         pulse: Pulse::default(),
         proposals: Proposals::default(),
         examinations: Examinations::default(),
+        checkups: Checkups::default(),
         resizes: Resizes::default(),
         token,
         tokens,

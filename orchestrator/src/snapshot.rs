@@ -1,6 +1,9 @@
 //! What is known now, in the words of fog-core (to decide) and of fog-api (to show).
 
 use std::collections::HashSet;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
 
 use fog_api::node::{Availability, Node, Utilization};
 use fog_api::workload::Workload;
@@ -8,55 +11,120 @@ use fog_core::model;
 use fog_core::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::app::{App, Service};
+use crate::aside;
 use crate::fleet::{Fleet, NodeView, WorkloadView};
 
-/// The snapshot that decisions are made of: the only place where it is built.
-pub fn build(fleet: &Fleet, policy: &Policy, now: Timestamp) -> model::Snapshot {
-    let estimate = !crate::peers::is_small(fleet);
-    let nodes: Vec<model::Node> =
-        fleet.nodes.values().filter_map(|view| core_node(view, policy, estimate, now)).collect();
-    let names: HashSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-    let known = |name: &str| names.contains(name);
-    let links = fleet
-        .nodes
-        .iter()
-        .filter(|(name, _)| known(name))
-        .flat_map(|(name, view)| {
-            view.latest.iter().flat_map(move |sample| sample.links.iter().map(move |link| (name, link)))
-        })
-        .filter(|(_, link)| known(&link.to))
-        .filter_map(|(from, link)| {
-            Some(model::Link {
-                from: model::NodeName::new(from.clone()).ok()?,
-                to: model::NodeName::new(link.to.clone()).ok()?,
-                rtt_ms: link.rtt_ms,
-                bandwidth_mbps: link.bandwidth_mbps,
-                loss: link.loss,
-                technology: None,
-            })
-        })
-        .collect();
-    let workloads = fleet
-        .workloads
-        .iter()
-        .filter(|(_, view)| known(&view.node))
-        .filter_map(|(name, view)| core_workload(fleet, name, view, &known, policy, now))
-        .collect();
-    let in_flight = fleet
-        .moving
-        .iter()
-        .filter(|(name, moving)| {
-            fleet.workloads.contains_key(*name) && known(&moving.source) && known(&moving.destination)
-        })
-        .filter_map(|(name, moving)| {
+/// So many nodes or workloads are copied before whoever else needs the fleet gets it: heartbeats do not wait for a snapshot.
+const SLICE: usize = 512;
+/// Long enough for somebody who waits to get his turn.
+const BREATH: Duration = Duration::from_micros(50);
+
+/// The snapshot that decisions are made of: the only place where it is built. In a large cluster it takes its time and is not
+/// of one moment; what is decided is checked again before it is done. Blocks the thread.
+pub fn take(app: &Service, policy: &Policy, now: Timestamp) -> model::Snapshot {
+    let mut building = Building::new(&app.fleet(), policy, now);
+    while building.more_nodes(&app.fleet()) {
+        std::thread::sleep(BREATH);
+    }
+    while building.more_workloads(&app.fleet()) {
+        std::thread::sleep(BREATH);
+    }
+    building.finish(&app.fleet())
+}
+
+/// [`take`], on a thread that may block.
+pub async fn taken(app: &App, now: Timestamp) -> model::Snapshot {
+    let app = app.clone();
+    let taking = aside::run(move || take(&app, &app.policy.get().policy, now));
+    taking.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// A snapshot, a slice at a time.
+struct Building<'a> {
+    policy: &'a Policy,
+    now: Timestamp,
+    estimate: bool,
+    last_node: Option<Arc<str>>,
+    last_workload: Option<Arc<str>>,
+    known: HashSet<Arc<str>>,
+    snapshot: model::Snapshot,
+}
+
+impl<'a> Building<'a> {
+    fn new(fleet: &Fleet, policy: &'a Policy, now: Timestamp) -> Self {
+        let snapshot = model::Snapshot {
+            at: now,
+            nodes: Vec::with_capacity(fleet.nodes.len()),
+            links: Vec::new(),
+            workloads: Vec::with_capacity(fleet.workloads.len()),
+            in_flight: Vec::new(),
+        };
+        let estimate = !crate::peers::is_small(fleet);
+        Self { policy, now, estimate, last_node: None, last_workload: None, known: HashSet::new(), snapshot }
+    }
+
+    /// Copies some more nodes, with their links; `false`: these were the last.
+    fn more_nodes(&mut self, fleet: &Fleet) -> bool {
+        let mut count = 0;
+        for view in fleet.nodes.range::<str, _>(behind(self.last_node.as_deref())).map(|(_, view)| view).take(SLICE) {
+            count += 1;
+            self.last_node = Some(Arc::clone(&view.name));
+            let Some(node) = core_node(view, self.policy, self.estimate, self.now) else { continue };
+            for link in view.latest.iter().flat_map(|sample| &sample.links) {
+                let Some(to) = fleet.nodes.get(&link.to) else { continue };
+                let Ok(to) = model::NodeName::new(Arc::clone(&to.name)) else { continue };
+                self.snapshot.links.push(model::Link {
+                    from: node.name.clone(),
+                    to,
+                    rtt_ms: link.rtt_ms,
+                    bandwidth_mbps: link.bandwidth_mbps,
+                    loss: link.loss,
+                    technology: None,
+                });
+            }
+            self.known.insert(Arc::clone(&view.name));
+            self.snapshot.nodes.push(node);
+        }
+        count == SLICE
+    }
+
+    /// Copies some more workloads; `false`: these were the last.
+    fn more_workloads(&mut self, fleet: &Fleet) -> bool {
+        let mut count = 0;
+        let known = &self.known;
+        let known = |name: &str| known.contains(name);
+        for (name, view) in fleet.workloads.range::<str, _>(behind(self.last_workload.as_deref())).take(SLICE) {
+            count += 1;
+            self.last_workload = Some(Arc::clone(name));
+            if known(&view.node) {
+                self.snapshot.workloads.extend(core_workload(fleet, name, view, &known, self.policy, self.now));
+            }
+        }
+        count == SLICE
+    }
+
+    fn finish(mut self, fleet: &Fleet) -> model::Snapshot {
+        let known = |name: &str| self.known.contains(name);
+        // A node may have come while the others were copied.
+        self.snapshot.links.retain(|link| known(link.to.as_str()));
+        let moving = fleet.moving.iter().filter(|(name, moving)| {
+            fleet.workloads.contains_key(name.as_str()) && known(&moving.source) && known(&moving.destination)
+        });
+        let in_flight = moving.filter_map(|(name, moving)| {
             Some(model::InFlight {
-                workload: model::WorkloadName::new(name.clone()).ok()?,
-                from: model::NodeName::new(moving.source.clone()).ok()?,
-                to: model::NodeName::new(moving.destination.clone()).ok()?,
+                workload: model::WorkloadName::new(name.as_str()).ok()?,
+                from: model::NodeName::new(moving.source.as_str()).ok()?,
+                to: model::NodeName::new(moving.destination.as_str()).ok()?,
             })
-        })
-        .collect();
-    model::Snapshot { at: now, nodes, links, workloads, in_flight }
+        });
+        self.snapshot.in_flight = in_flight.collect();
+        self.snapshot
+    }
+}
+
+fn behind(last: Option<&str>) -> (Bound<&str>, Bound<&str>) {
+    (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
 
 fn core_node(view: &NodeView, policy: &Policy, estimate: bool, now: Timestamp) -> Option<model::Node> {
@@ -66,13 +134,13 @@ fn core_node(view: &NodeView, policy: &Policy, estimate: bool, now: Timestamp) -
     let label = |name: &str| facts.labels.get(name).cloned();
     let degrees = |name: &str| facts.labels.get(name).and_then(|text| text.parse::<f64>().ok());
     Some(model::Node {
-        name: model::NodeName::new(stored.name.clone()).ok()?,
+        name: model::NodeName::new(Arc::clone(&view.name)).ok()?,
         availability: fog_core::availability::availability(stored.heartbeat_at, now, &policy.heartbeat),
         cordoned: stored.order.cordoned,
         draining: stored.order.draining,
         tier: label("tier"),
         site: label("site"),
-        labels: facts.labels.clone(),
+        labels: view.labels.clone(),
         arch: facts.arch.clone(),
         criu: facts.criu.clone(),
         cgroup: Some(facts.cgroup.clone()).filter(|layout| !layout.is_empty()),
@@ -100,7 +168,7 @@ fn core_node(view: &NodeView, policy: &Policy, estimate: bool, now: Timestamp) -
 
 fn core_workload(
     fleet: &Fleet,
-    name: &str,
+    name: &Arc<str>,
     view: &WorkloadView,
     known: &dyn Fn(&str) -> bool,
     policy: &Policy,
@@ -109,7 +177,7 @@ fn core_workload(
     use fog_api::workload::WorkloadState;
     let sample = &view.sample;
     let row = fleet.ownership.get(name);
-    let history = fleet.history.get(name);
+    let history = fleet.history.get(&**name);
     let day_ago = now - SignedDuration::from_hours(24);
     let label = |key: &str| sample.labels.get(&format!("fogshift.{key}")).map(String::as_str);
     let migrate = match label("migrate") {
@@ -123,8 +191,8 @@ fn core_workload(
     let samples = usize::try_from(policy.sampling.window).unwrap_or(usize::MAX);
     let limits = model::Limits { cpus: sample.cpus_limit, memory_bytes: sample.memory_limit_bytes };
     Some(model::Workload {
-        name: model::WorkloadName::new(name).ok()?,
-        node: model::NodeName::new(view.node.clone()).ok()?,
+        name: model::WorkloadName::new(Arc::clone(name)).ok()?,
+        node: model::NodeName::new(Arc::clone(&view.node)).ok()?,
         state: match sample.state {
             WorkloadState::Running => model::WorkloadState::Running,
             WorkloadState::Paused => model::WorkloadState::Paused,
@@ -151,7 +219,7 @@ fn core_workload(
         last_took_s: history.and_then(|h| h.took_s),
         failed_at: history.and_then(|h| h.failed_at),
         failures: history.map_or(0, |h| h.failures),
-        dismissed_at: fleet.dismissed.get(name).copied(),
+        dismissed_at: fleet.dismissed.get(&**name).copied(),
     })
 }
 
@@ -239,21 +307,21 @@ pub fn workloads(fleet: &Fleet, node: Option<&str>) -> Vec<Workload> {
 /// A workload as people see it.
 pub fn workload(fleet: &Fleet, name: &str) -> Option<Workload> {
     let view = fleet.workloads.get(name)?;
-    let sample = view.sample.clone();
+    let sample = &view.sample;
     let row = fleet.ownership.get(name);
     Some(Workload {
         name: name.to_owned(),
-        node: view.node.clone(),
+        node: view.node.to_string(),
         epoch: row.map_or(0, |row| row.epoch),
         state: sample.state,
-        container: sample.container,
-        image: sample.image,
+        container: sample.container.to_string(),
+        image: sample.image.to_string(),
         cpus: sample.cpus,
         memory_bytes: sample.memory_bytes,
         cpus_limit: sample.cpus_limit,
         memory_limit_bytes: sample.memory_limit_bytes,
-        labels: sample.labels,
-        obstacles: sample.obstacles,
+        labels: (*sample.labels).clone(),
+        obstacles: sample.obstacles.clone(),
         migration: fleet.moving.get(name).map(|moving| moving.migration),
         moved_at: row.and_then(|row| row.moved_at),
         seen_at: view.seen_at,

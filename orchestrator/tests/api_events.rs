@@ -150,7 +150,7 @@ async fn every_stream_ends_when_the_orchestrator_is_told_to() {
         let end = tokio::time::timeout(support::DEADLINE, stream.bytes()).await;
         assert!(end.is_ok(), "still open after {:?}", begin.elapsed());
     }
-    let log = || async { orchestrator.log().contains("service: ended").then_some(()) };
+    let log = || async { orchestrator.log().contains("INFO ended").then_some(()) };
     orchestrator.until("it has ended", log).await;
     assert!(!orchestrator.log().contains("did not end in"), "{}", orchestrator.log());
 }
@@ -319,10 +319,13 @@ async fn a_migration_has_its_own_log() {
     let lines = || async {
         let lines = orchestrator.list(&format!("/v1/migrations/{id}/log")).await;
         let has = |part: &str| lines.iter().any(|line| line["message"].as_str().unwrap().contains(part));
-        (has("step=ship") && has("done workload=")).then_some(lines)
+        let from = |node: &str| lines.iter().any(|line| line["node"] == node);
+        (has("step=ship") && has("done downtime_ms=") && from("A") && from("B")).then_some(lines)
     };
     let lines = orchestrator.until("its steps are in it", lines).await;
     assert!(lines.iter().all(|line| line["level"].is_string() && line["at"].is_string()), "{lines:?}");
+    let by_agent = |line: &&Value| line["message"].as_str().unwrap().starts_with("simulated");
+    assert!(lines.iter().filter(by_agent).all(|line| line["node"].is_string()), "{lines:?}");
     assert_eq!(orchestrator.list(&format!("/v1/migrations/{id}/log?level=error")).await, Vec::<Value>::new());
     let nobody = orchestrator.get("/v1/migrations/00000000-0000-0000-0000-000000000000/log").await;
     assert_eq!(nobody["status"], 404);

@@ -7,13 +7,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fog_api::agent::{Answer, Command, Examine, Examined, Progress, Resize, Resized, Stage};
+use fog_api::agent::{
+    Answer, CheckedUp, Checkup, Command, Examine, Examined, Logged, Progress, Resize, Resized, Stage,
+};
+use fog_api::doctor::Check;
+use fog_api::migration::LogLine;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Progress is for people: more often than this nobody can read it.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Lines of the log in one message.
+const LINES_AT_ONCE: usize = 64;
 
 /// Carries out one command to its end. A repetition joins what is under way or gets the same answer again.
 #[derive(Clone)]
@@ -60,6 +67,25 @@ impl fmt::Debug for Resizer {
     }
 }
 
+/// Looks at the node.
+#[derive(Clone)]
+pub struct Checker(Arc<dyn Fn() -> BoxFuture<'static, Vec<Check>> + Send + Sync>);
+
+/// Makes a [`Checker`] of an asynchronous function.
+pub fn check_with<F, A>(function: F) -> Checker
+where
+    F: Fn() -> A + Send + Sync + 'static,
+    A: Future<Output = Vec<Check>> + Send + 'static,
+{
+    Checker(Arc::new(move || Box::pin(function())))
+}
+
+impl fmt::Debug for Checker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Checker")
+    }
+}
+
 /// Looks at what stands in the way of a migration.
 #[derive(Clone)]
 pub struct Examiner(Arc<dyn Fn(Examine) -> BoxFuture<'static, Examined> + Send + Sync>);
@@ -91,19 +117,24 @@ pub(super) struct Commands {
     carry_out: CarryOut,
     pub(super) resizer: Resizer,
     pub(super) examiner: Examiner,
+    pub(super) checker: Checker,
+    checked: (mpsc::UnboundedSender<CheckedUp>, mpsc::UnboundedReceiver<CheckedUp>),
     examined: (mpsc::UnboundedSender<Examined>, mpsc::UnboundedReceiver<Examined>),
     resized: (mpsc::UnboundedSender<Resized>, mpsc::UnboundedReceiver<Resized>),
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
+    lines: mpsc::Receiver<(Uuid, LogLine)>,
     throttle: Throttle,
 }
 
 /// Something to tell the orchestrator.
 pub(super) enum News {
+    Logged(Logged),
     Answer(Answer),
     Progress(Progress),
     Resized(Resized),
     Examined(Examined),
+    CheckedUp(CheckedUp),
 }
 
 impl Commands {
@@ -112,10 +143,13 @@ impl Commands {
             carry_out,
             resizer: Resizer::default(),
             examiner: Examiner::default(),
+            checker: check_with(|| async { Vec::new() }),
+            checked: mpsc::unbounded_channel(),
             examined: mpsc::unbounded_channel(),
             resized: mpsc::unbounded_channel(),
             answers: mpsc::unbounded_channel(),
             progress: mpsc::channel(64),
+            lines: crate::lines::receiver(),
             throttle: Throttle::default(),
         }
     }
@@ -128,6 +162,15 @@ impl Commands {
             let answer = work.await;
             // The receiver is gone only when the agent ends; the orchestrator will ask again.
             let _ = answers.send(answer);
+        });
+    }
+
+    /// Begins to look at the node. An answer that finds no connection is lost, and so is the question.
+    pub(super) fn check(&self, asked: Checkup) {
+        let work = (self.checker.0)();
+        let checked = self.checked.0.clone();
+        tokio::spawn(async move {
+            let _ = checked.send(CheckedUp { id: asked.id, checks: work.await });
         });
     }
 
@@ -151,10 +194,14 @@ impl Commands {
 
     /// The next thing to tell.
     pub(super) async fn news(&mut self) -> News {
+        let mut lines = Vec::new();
         loop {
             tokio::select! {
                 biased;
+                // Before the answer: with the last one the migration's log is closed.
+                1.. = self.lines.recv_many(&mut lines, LINES_AT_ONCE) => return News::Logged(Logged { lines }),
                 Some(answer) = self.answers.1.recv() => return News::Answer(answer),
+                Some(checked) = self.checked.1.recv() => return News::CheckedUp(checked),
                 Some(examined) = self.examined.1.recv() => return News::Examined(examined),
                 Some(resized) = self.resized.1.recv() => return News::Resized(resized),
                 Some(progress) = self.progress.1.recv() => {

@@ -196,6 +196,7 @@ async fn converse(channel: &mut Channel, socket: &mut Socket) -> Result<std::con
                 match receive(frame)? {
                     Some(ToAgent::Received { up_to }) => channel.outbox.locked(|reporter| reporter.acknowledge(up_to)),
                     Some(ToAgent::Command(command)) => channel.commands.begin(command),
+                    Some(ToAgent::Checkup(asked)) => channel.commands.check(asked),
                     Some(ToAgent::Examine(question)) => channel.commands.examine(question),
                     Some(ToAgent::Resize(resize)) => channel.commands.resize(resize),
                     Some(ToAgent::Peers { peers }) => { channel.peers.send_replace(peers); }
@@ -205,6 +206,8 @@ async fn converse(channel: &mut Channel, socket: &mut Socket) -> Result<std::con
             }
             news = channel.commands.news() => match news {
                 News::Answer(answer) => send(socket, &FromAgent::Answer(answer)).await?,
+                News::Logged(logged) => send(socket, &FromAgent::Logged(logged)).await?,
+                News::CheckedUp(checked) => send(socket, &FromAgent::CheckedUp(checked)).await?,
                 News::Examined(examined) => send(socket, &FromAgent::Examined(examined)).await?,
                 News::Resized(resized) => send(socket, &FromAgent::Resized(resized)).await?,
                 News::Progress(progress) => send(socket, &FromAgent::Progress(progress)).await?,

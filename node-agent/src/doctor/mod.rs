@@ -18,45 +18,7 @@ use crate::config::Config;
 use crate::runtime::Docker;
 use crate::runtime::observe::Daemon;
 
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// As it should be.
-    Ok,
-    /// The node can migrate, but slower, or with a risk that somebody should know of.
-    Warn,
-    /// The node cannot migrate.
-    Fail,
-}
-
-/// One line of the report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub check: &'static str,
-    /// How it ended.
-    pub status: Status,
-    /// What was found.
-    pub found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
-}
-
-impl Check {
-    fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { check, status: Status::Ok, found: found.into(), fix: None }
-    }
-
-    fn warn(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { check, status: Status::Warn, found: found.into(), fix: Some(fix.into()) }
-    }
-
-    fn fail(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { check, status: Status::Fail, found: found.into(), fix: Some(fix.into()) }
-    }
-}
+pub use fog_api::doctor::{Check, Status};
 
 /// The whole report.
 #[derive(Debug, Clone, Serialize)]

@@ -15,7 +15,7 @@ pub fn render(findings: &Findings, width: usize, colours: bool) -> String {
     let mut table = Builder::default();
     table.push_record(["STATUS", "CHECK", "FOUND"]);
     for check in &findings.checks {
-        table.push_record([word(check.status), check.check, &found(check, room)]);
+        table.push_record([word(check.status), &check.check, &found(check, room)]);
     }
     let mut table = table.build();
     table.with(Style::blank());

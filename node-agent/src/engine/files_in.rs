@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use fog_api::agent::{Command, Specification};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::failure::Cause;
@@ -60,10 +61,12 @@ impl FilesIn {
         inner.arrivals.deliver(migration, Delivery { wants_image, pieces, fault: Arc::clone(&fault) });
         let expected =
             Expected { inner: Arc::clone(inner), command: command.clone(), specification: specification.clone() };
+        let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || {
+            let _inside = span.entered();
             let mut receiver = receiver;
             if let Err(error) = places.take_in(&mut receiver, &expected) {
-                tracing::warn!(%migration, %error, "files could not be put in place");
+                tracing::warn!(%error, "files could not be put in place");
                 drop(fault.set(error));
             }
             drop(receiver);
@@ -190,7 +193,7 @@ impl Expected {
         let (inner, command, specification) =
             (Arc::clone(&self.inner), self.command.clone(), self.specification.clone());
         let loading = async move { image::take_in(&inner, &command, &specification, receiver).await };
-        (archive, tokio::runtime::Handle::current().spawn(loading))
+        (archive, tokio::runtime::Handle::current().spawn(loading.in_current_span()))
     }
 }
 

@@ -123,7 +123,9 @@ impl FilesOut {
         self.list(inner).await?;
         let mut trees = std::mem::take(&mut self.trees);
         let (sender, mut pieces) = mpsc::channel::<Piece>(AHEAD);
+        let span = tracing::Span::current();
         let reading = tokio::task::spawn_blocking(move || {
+            let _inside = span.entered();
             let mut sent = Sent::default();
             for tree in &mut trees {
                 match tree.round(frozen, &mut |piece| sender.blocking_send(piece).map_err(|_| FileError::Ended)) {

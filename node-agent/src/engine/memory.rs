@@ -189,7 +189,8 @@ impl Ahead {
         while self.way.rounds && self.rounds.len() < most && go_on(&self.rounds, self.order.max_downtime_ms) {
             let pages = Arc::clone(&self.pages);
             let total = blocking(move || tasks::resident_bytes(init)).await?;
-            let mut round = tokio::task::spawn_blocking(move || pages.round(&host_ids(init)));
+            let span = tracing::Span::current();
+            let mut round = tokio::task::spawn_blocking(move || span.in_scope(|| pages.round(&host_ids(init))));
             let mut ticks = tokio::time::interval(TELLING);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let round = loop {

@@ -60,6 +60,7 @@ use fog_api::agent::{
 use fog_api::preflight::Finding;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::journal::{Journal, Record, create_private_folder};
@@ -221,11 +222,13 @@ impl Engine {
         let (sender, receiver) = watch::channel(None);
         running.insert(key, receiver.clone());
         let engine = self.clone();
+        let span =
+            tracing::error_span!("step", migration = %key.migration, workload = command.workload, step = %key.step);
         // A task of its own: the step goes on even when whoever asked for it is gone.
-        tokio::spawn(async move {
+        let steps = async move {
             let step = tokio::spawn({
                 let engine = engine.clone();
-                async move { engine.carry_out(command, progress).await }
+                async move { engine.carry_out(command, progress).await }.in_current_span()
             });
             let result = step.await.unwrap_or_else(|error| {
                 Err(Cause::new(FailureKind::Node, format!("The agent failed in this step: {error}.")))
@@ -238,7 +241,8 @@ impl Engine {
             engine.remember(&answer).await;
             sender.send_replace(Some(answer));
             lock(&engine.0.running).remove(&key);
-        });
+        };
+        tokio::spawn(steps.instrument(span));
         Begun::Running(receiver)
     }
 
@@ -253,7 +257,7 @@ impl Engine {
         if is_forward(step) {
             self.admit(&command, lane.cancel.is_cancelled())?;
         }
-        tracing::info!(migration = %command.migration, workload = command.workload, epoch = command.epoch, ?step, "begins");
+        tracing::info!(epoch = command.epoch, "begins");
         let reporter = Reporter { migration: command.migration, progress, finished: Mutex::default() };
         let job = Job { engine: self, command: &command, cancel: &lane.cancel, reporter: &reporter };
         let result = match &command.order {
@@ -268,9 +272,9 @@ impl Engine {
             Order::Abandon => abandon::abandon(&self.0, &command).await,
         };
         match &result {
-            Ok(_) => tracing::info!(migration = %command.migration, workload = command.workload, ?step, "done"),
+            Ok(_) => tracing::info!("done"),
             Err(cause) => tracing::warn!(
-                migration = %command.migration, workload = command.workload, ?step, kind = ?cause.kind(), log = ?cause.log(),
+                kind = ?cause.kind(), log = ?cause.log(),
                 "failed: {}", cause.message()
             ),
         }
@@ -316,7 +320,7 @@ impl Engine {
         let stored = answer.clone();
         let kept = self.0.note_if_known(answer.key.migration, move |record| record.answers.push(stored)).await;
         if let Err(cause) = kept {
-            tracing::error!(migration = %answer.key.migration, "an answer could not be stored: {}", cause.message());
+            tracing::error!("an answer could not be stored: {}", cause.message());
         }
         if lock(&self.0.journal).get(answer.key.migration).is_none_or(|record| record.closed) {
             self.0.lanes.leave(answer.key.migration);
@@ -379,7 +383,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         // A runtime of one thread is a test's or the simulation's, where no other thread may change the order of things.
         return Ok(work());
     }
-    tokio::task::spawn_blocking(work)
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .map_err(|error| Cause::new(FailureKind::Node, format!("The agent failed: {error}.")))
 }

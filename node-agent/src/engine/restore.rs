@@ -15,6 +15,7 @@ use fog_api::agent::{Command, FailureKind, Report, Role, Stage, Step};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::connections::Fate;
 use super::early::Early;
@@ -236,7 +237,7 @@ async fn under_verdict(
     // A task of its own: Docker must always hear the end of its request.
     let mut start = tokio::spawn({
         let (docker, container) = (inner.docker.clone(), container.to_owned());
-        async move { docker.start(&container).await }
+        async move { docker.start(&container).await }.in_current_span()
     });
     let refuse = async |start: tokio::task::JoinHandle<_>, cause: Cause| {
         verdict.send_replace(Some(Verdict::Refuse { reason: cause.message().to_owned() }));

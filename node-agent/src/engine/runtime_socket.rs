@@ -11,6 +11,7 @@ use fog_api::agent::Role;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tracing::Instrument;
 
 use super::restore::Verdict;
 use super::{Engine, Inner, blocking, lock};
@@ -36,11 +37,13 @@ impl Engine {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let inner = Arc::clone(&self.0);
-                    tokio::spawn(async move {
+                    let span = tracing::error_span!("fog-runc", migration = tracing::field::Empty);
+                    let answering = async move {
                         if let Err(error) = answer(&inner, stream).await {
                             tracing::warn!(%error, "fog-runc did not get its answer");
                         }
-                    });
+                    };
+                    tokio::spawn(answering.instrument(span));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot take fog-runc's connection");
@@ -68,6 +71,9 @@ async fn answer(inner: &Arc<Inner>, stream: UnixStream) -> std::io::Result<()> {
     let mut line = String::new();
     tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line)).await??;
     let question: Question = serde_json::from_str(&line)?;
+    if let Some(migration) = migration_of(inner, &question.container) {
+        tracing::Span::current().record("migration", tracing::field::display(migration));
+    }
     if let (Some(pid), Some(rootfs)) = (caller, &question.rootfs) {
         let seen = PathBuf::from(format!("/proc/{pid}/root{}", rootfs.display()));
         match blocking(move || Root::open(&seen)).await {
@@ -93,6 +99,13 @@ async fn answer(inner: &Arc<Inner>, stream: UnixStream) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(&verdict)?;
     line.push(b'\n');
     tokio::time::timeout(Duration::from_secs(5), writer.write_all(&line)).await?
+}
+
+/// The unfinished migration that brings this container.
+fn migration_of(inner: &Inner, container: &str) -> Option<uuid::Uuid> {
+    let journal = lock(&inner.journal);
+    let mut open = journal.iter().filter(|record| !record.closed);
+    open.find(|record| record.container.as_deref() == Some(container)).map(|record| record.migration)
 }
 
 /// What to do when no restore is under way.

@@ -142,9 +142,10 @@ impl PagesIn {
             shared.open += 1;
         }
         self.status.send_modify(|status| status.cut_off = None);
-        let pages = Arc::clone(self);
+        let (pages, span) = (Arc::clone(self), tracing::Span::current());
         let name = format!("pages-in-{:?}", link.lane).to_lowercase();
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            let _inside = span.entered();
             let served = pages.serve(link);
             let mut shared = pages.shared();
             shared.open -= 1;
@@ -359,8 +360,9 @@ impl PagesIn {
             _ => {}
         }
         let listener = UnixListener::bind(path)?;
-        let own = Arc::clone(self);
+        let (own, span) = (Arc::clone(self), tracing::Span::current());
         std::thread::Builder::new().name("pager".into()).spawn(move || {
+            let _inside = span.entered();
             if let Err(error) = own.page(&listener, pages)
                 && !own.is_over()
             {

@@ -206,8 +206,8 @@ impl PagesOut {
             shared.unsent = all.clone();
             shared.all = all;
         }
-        let own = Arc::clone(self);
-        std::thread::Builder::new().name("pages-out".into()).spawn(move || own.run())?;
+        let (own, span) = (Arc::clone(self), tracing::Span::current());
+        std::thread::Builder::new().name("pages-out".into()).spawn(move || span.in_scope(|| own.run()))?;
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl PagesOut {
                     return;
                 }
                 Ok(false) => {}
-                Err(error) => tracing::warn!(migration = %self.source.migration, %error, "memory stopped flowing"),
+                Err(error) => tracing::warn!(%error, "memory stopped flowing"),
             }
             self.status.send_modify(|status| {
                 status.cut_off.get_or_insert_with(Instant::now);
@@ -253,7 +253,7 @@ impl PagesOut {
                     }
                 }
                 Err(error) => {
-                    tracing::info!(migration = %self.source.migration, %error, "the destination is not reached yet");
+                    tracing::info!(%error, "the destination is not reached yet");
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::incoming;
@@ -208,11 +209,13 @@ impl Arrivals {
             match listener.accept().await {
                 Ok((stream, address)) => {
                     let arrivals = Arc::clone(&self);
-                    tokio::spawn(async move {
+                    let span = tracing::error_span!("transfer", migration = tracing::field::Empty);
+                    let serving = async move {
                         if let Err(error) = incoming::serve(&arrivals, stream, permit).await {
                             tracing::warn!(%address, %error, "a transfer connection ended");
                         }
-                    });
+                    };
+                    tokio::spawn(serving.instrument(span));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot take a transfer connection");

@@ -47,6 +47,7 @@ pub(super) async fn serve(
     let session = timeout(handshake::DEADLINE, welcome(&mut stream, ticket_of));
     let session = session.await.map_err(|_| TransferError::Handshake("took too long to introduce itself"))??;
     drop(handshaking);
+    tracing::Span::current().record("migration", tracing::field::display(session.migration));
 
     let slot = arrivals.slot(session.migration).ok_or(TransferError::Handshake("came too late"))?;
     if let Purpose::Memory(lane) = session.purpose {

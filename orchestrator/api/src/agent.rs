@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::migration::{Connections, Strategy};
+use crate::doctor::Check;
+use crate::migration::{Connections, LogLine, Strategy};
 use crate::preflight::Finding;
 use crate::workload::WorkloadState;
 
@@ -45,10 +46,14 @@ pub enum FromAgent {
     Heartbeat(Heartbeat),
     /// How far a running step has come.
     Progress(Progress),
+    /// What was logged about migrations. Best effort.
+    Logged(Logged),
     /// The result of a command.
     Answer(Answer),
     /// What came of a [`Resize`].
     Resized(Resized),
+    /// What a [`Checkup`] found.
+    CheckedUp(CheckedUp),
     /// What an [`Examine`] found.
     Examined(Examined),
 }
@@ -78,6 +83,8 @@ pub enum ToAgent {
     Command(Command),
     /// Give a container other limits where it is.
     Resize(Resize),
+    /// Look at the node.
+    Checkup(Checkup),
     /// Look at what stands in the way of a migration.
     Examine(Examine),
 }
@@ -104,6 +111,22 @@ pub struct Examined {
     pub specification: Option<Specification>,
     /// Destination: what would become of established connections.
     pub connections: Option<Connections>,
+}
+
+/// Look at what stands in the way of giving and taking containers, as `fog-agent doctor` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkup {
+    /// Comes back with the answer.
+    pub id: Uuid,
+}
+
+/// What a [`Checkup`] found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedUp {
+    /// The request's.
+    pub id: Uuid,
+    /// Every check.
+    pub checks: Vec<Check>,
 }
 
 /// Give a container other limits (`docker update`). The limits are absolute, so a repetition does no harm: nothing is
@@ -188,7 +211,7 @@ pub struct Welcome {
 }
 
 /// Another node, as an agent needs to know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Peer {
     /// The node's name.
     pub node: String,
@@ -573,6 +596,13 @@ pub struct Finished {
     pub stages_bytes: BTreeMap<Stage, u64>,
     /// Rounds over the running container's memory, in their order.
     pub rounds: Vec<MemoryRound>,
+}
+
+/// Lines of an agent's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    /// Each with the migration that it is about, oldest first.
+    pub lines: Vec<(Uuid, LogLine)>,
 }
 
 /// The parts of a migration that take time.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::audit::AuditEntry;
 use crate::decision::Decision;
+use crate::doctor;
 use crate::drain::Drain;
 use crate::identity::Identity;
 use crate::list::List;
@@ -110,6 +111,43 @@ impl Client {
     /// One node.
     pub async fn node(&self, name: &str) -> Result<Node, ClientError> {
         self.get(&["v1", "nodes", name], &[]).await
+    }
+
+    /// What the orchestrator finds at itself.
+    pub async fn doctor(&self) -> Result<doctor::Report, ClientError> {
+        self.get(&["v1", "doctor"], &[]).await
+    }
+
+    /// What a node's agent finds there.
+    pub async fn node_doctor(&self, node: &str) -> Result<doctor::Report, ClientError> {
+        self.get(&["v1", "nodes", node, "doctor"], &[]).await
+    }
+
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let request = self.request(Method::GET, &["metrics"], &[])?.timeout(REQUEST_TIMEOUT);
+        let response = self.send(request).await?;
+        response.text().await.map_err(|error| ClientError::from_request(self.url(), &error))
+    }
+
+    /// What an order of a node (`cordon`, `uncordon`, `drain`) would make of it; nothing is changed.
+    pub async fn try_order(&self, node: &str, order: &str) -> Result<Node, ClientError> {
+        self.try_out(&["v1", "nodes", node, order], None::<&()>).await
+    }
+
+    /// Whether a migration could begin, and where it would go; nothing is changed.
+    pub async fn try_migrate(&self, request: &MigrationRequest) -> Result<Decision, ClientError> {
+        self.try_out(&["v1", "migrations"], Some(request)).await
+    }
+
+    /// Whether a migration could be cancelled; nothing is changed.
+    pub async fn try_cancel(&self, id: Uuid) -> Result<Migration, ClientError> {
+        self.try_out(&["v1", "migrations", &id.to_string(), "cancel"], None::<&()>).await
+    }
+
+    /// What an answer (`approve`, `dismiss`) would make of a decision; nothing is changed.
+    pub async fn try_answer(&self, decision: Uuid, answer: &str) -> Result<Decision, ClientError> {
+        self.try_out(&["v1", "decisions", &decision.to_string(), answer], None::<&()>).await
     }
 
     /// Nothing new comes to the node.
@@ -295,6 +333,19 @@ impl Client {
         body: Option<&B>,
     ) -> Result<T, ClientError> {
         let mut request = self.request(Method::POST, path, &[])?.timeout(REQUEST_TIMEOUT);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.read(self.send(request).await?).await
+    }
+
+    async fn try_out<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let dry = [("dry_run", Some("true".to_owned()))];
+        let mut request = self.request(Method::POST, path, &dry)?.timeout(REQUEST_TIMEOUT);
         if let Some(body) = body {
             request = request.json(body);
         }

@@ -240,13 +240,16 @@ pub struct StageProgress {
     pub eta_s: Option<f64>,
 }
 
-/// A line of the orchestrator's log about a migration: `GET /v1/migrations/{id}/log`.
+/// A line that the orchestrator or one of the two agents logged about a migration: `GET /v1/migrations/{id}/log`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
     /// When.
     pub at: Timestamp,
     /// `error`, `warn`, `info` or `debug`.
     pub level: String,
+    /// Whose agent said it; `null`: the orchestrator.
+    #[serde(default)]
+    pub node: Option<String>,
     /// The text, with its fields behind it.
     pub message: String,
 }

@@ -16,6 +16,7 @@ pub mod coordinate;
 mod estimate;
 mod explain;
 pub mod feasibility;
+pub mod labels;
 pub mod migration;
 pub mod model;
 pub mod name;

@@ -4,14 +4,13 @@
 //! `null`, and its default is stated here. Fractions are of the node's capacity, 0 to 1. Fields marked *not
 //! used yet* are part of the format and checked, but no decision depends on them.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::availability::Availability;
 use crate::coordinate::Coordinate;
+pub use crate::labels::Labels;
 pub use crate::name::{NodeName, WorkloadName};
 use crate::policy::Policy;
 use crate::problem::Problem;
@@ -62,7 +61,7 @@ pub struct Node {
     pub site: Option<String>,
     /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Architecture as `uname -m` says it: `x86_64`, `aarch64`.
     pub arch: String,
     /// cgroup layout: `v1`, `v2` or `hybrid`; a container restores only where it is the same. Default: null, not known.
@@ -205,7 +204,7 @@ pub struct Workload {
     pub priority: i32,
     /// Free labels, for the policy's constraints. Default: none.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Workloads of one group move as one: all of them that are on a node, or none, and to the same node. Default: null.
     #[serde(default)]
     pub group: Option<String>,

@@ -31,7 +31,7 @@ async fn drains(app: &App) -> Result<Vec<Drain>, RouteError> {
     let planner = app.clone();
     // Planning a large cluster takes its time, and other requests wait for this thread.
     let plan = aside::run(move || {
-        let snapshot = snapshot::build(&planner.fleet(), &policy.policy, now);
+        let snapshot = snapshot::take(&planner, &policy.policy, now);
         fog_core::plan::plan(&snapshot, &policy.policy, now)
     });
     let plan = plan.await.map_err(|_| RouteError::Defect)?;

@@ -243,24 +243,24 @@ impl<K: SortKey> Asked<K> {
     /// looked at than the page needs.
     pub fn page_by_name<'a, T>(
         &self,
-        names: impl DoubleEndedIterator<Item = &'a String>,
-        view: impl Fn(&'a String) -> Option<T>,
+        names: impl DoubleEndedIterator<Item = &'a str>,
+        view: impl Fn(&'a str) -> Option<T>,
         by_name: K,
         key: impl Fn(&T, K) -> Value,
     ) -> Result<List<T>, RouteError>
     where
         K: PartialEq,
     {
-        let named = |name: &'a String| view(name).map(|item| (name, item));
+        let named = |name: &'a str| view(name).map(|item| (name, item));
         if self.sort.by != by_name {
             let items = names.filter_map(named).collect();
-            let list = self.page(items, |(name, _)| (*name).clone(), |(_, item), by| key(item, by))?;
+            let list = self.page(items, |(name, _)| (*name).to_owned(), |(_, item), by| key(item, by))?;
             let items = list.items.into_iter().map(|(_, item)| item).collect();
             return Ok(List { items, next_cursor: list.next_cursor });
         }
-        let after = self.after.as_ref().map(|place| &place.name);
+        let after = self.after.as_ref().map(|place| place.name.as_str());
         let wanted = self.limit as usize + 1;
-        let mut items: Vec<(&String, T)> = if self.sort.descending {
+        let mut items: Vec<(&str, T)> = if self.sort.descending {
             let rest = names.rev().skip_while(|name| after.is_some_and(|after| *name >= after));
             rest.filter_map(named).take(wanted).collect()
         } else {
@@ -269,7 +269,7 @@ impl<K: SortKey> Asked<K> {
         };
         let more = items.len() == wanted;
         items.truncate(self.limit as usize);
-        let last = items.last().map(|(name, item)| Place { key: key(item, by_name), name: (*name).clone() });
+        let last = items.last().map(|(name, item)| Place { key: key(item, by_name), name: (*name).to_owned() });
         let next_cursor = last.filter(|_| more).map(|place| encode(self.sort, &place));
         Ok(List { items: items.into_iter().map(|(_, item)| item).collect(), next_cursor })
     }

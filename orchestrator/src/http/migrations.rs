@@ -156,7 +156,7 @@ pub(super) async fn create(
 ) -> Result<Response, RouteError> {
     let policy = app.policy.get();
     let now = clock::now();
-    let snapshot = snapshot::build(&app.fleet(), &policy.policy, now);
+    let snapshot = snapshot::taken(&app, now).await;
     let migrate = fog_core::place::place(
         &snapshot,
         &policy.policy,

@@ -4,6 +4,7 @@ mod audit;
 mod auth;
 mod batch;
 mod decisions;
+mod doctor;
 pub mod document;
 mod drains;
 mod events;
@@ -58,6 +59,8 @@ fn reads() -> OpenApiRouter<App> {
         .routes(routes!(identity::whoami))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::one))
+        .routes(routes!(doctor::own))
+        .routes(routes!(doctor::node))
         .routes(routes!(samples::show))
         .routes(routes!(links::list))
         .routes(routes!(workloads::list))

@@ -99,11 +99,11 @@ pub(super) async fn list(
 ) -> Result<Json<List<Node>>, RouteError> {
     let (policy, now) = (app.policy.get(), clock::now());
     let fleet = app.fleet();
-    let view = |name: &String| {
+    let view = |name: &str| {
         let connected = app.agents.boot(name).is_some();
         snapshot::node(&fleet, name, &policy.policy, connected, now).filter(|node| filter.takes(node))
     };
-    let page = asked.page_by_name(fleet.names.iter(), view, SortBy::Name, key);
+    let page = asked.page_by_name(fleet.names.iter().map(String::as_str), view, SortBy::Name, key);
     drop(fleet);
     page.map(Json)
 }

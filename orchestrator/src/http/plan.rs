@@ -73,7 +73,7 @@ async fn plan(app: App, request: PlanRequest<Snapshot>, mode: Option<Mode>) -> R
                 let at = snapshot.at;
                 (snapshot, at)
             }
-            None => (snapshot::build(&app.fleet(), &policy, now), now),
+            None => (snapshot::take(&app, &policy, now), now),
         };
         fog_core::plan::plan(&snapshot, &policy, request.at.unwrap_or(usual))
     });
@@ -84,7 +84,7 @@ async fn plan(app: App, request: PlanRequest<Snapshot>, mode: Option<Mode>) -> R
 #[utoipa::path(get, path = "/v1/snapshot", tag = "plan",
     responses((status = 200, description = "The snapshot.", body = ref("#/components/schemas/Snapshot"))))]
 pub(super) async fn snapshot(State(app): State<App>) -> Json<Snapshot> {
-    Json(snapshot::build(&app.fleet(), &app.policy.get().policy, clock::now()))
+    Json(snapshot::taken(&app, clock::now()).await)
 }
 
 /// Evens the cluster out once: what `mode=balance` plans begins, except what its workload's own label leaves to somebody's

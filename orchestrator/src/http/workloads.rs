@@ -79,13 +79,13 @@ pub(super) async fn list(
     Listed(asked, filter): Listed<Filter, By>,
 ) -> Result<Json<List<Workload>>, RouteError> {
     let fleet = app.fleet();
-    let view = |name: &String| snapshot::workload(&fleet, name).filter(|workload| filter.takes(workload));
+    let view = |name: &str| snapshot::workload(&fleet, name).filter(|workload| filter.takes(workload));
     let page = match &filter.node {
         Some(node) => {
             let owned = fleet.nodes.get(node).map(|view| &view.owned);
-            asked.page_by_name(owned.into_iter().flatten(), view, By::Name, key)
+            asked.page_by_name(owned.into_iter().flatten().map(|name| &**name), view, By::Name, key)
         }
-        None => asked.page_by_name(fleet.workloads.keys(), view, By::Name, key),
+        None => asked.page_by_name(fleet.workloads.keys().map(|name| &**name), view, By::Name, key),
     };
     drop(fleet);
     page.map(Json)

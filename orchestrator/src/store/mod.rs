@@ -162,6 +162,18 @@ impl Store {
         Ok(())
     }
 
+    /// What is damaged, if anything: SQLite's own quick look, at the tables that say who owns what.
+    pub async fn check(&self) -> Result<Option<String>, StoreError> {
+        for table in ["ownership", "migrations"] {
+            let sql = format!("PRAGMA quick_check({table})");
+            let rows: Vec<(String,)> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&self.readers).await?;
+            if let Some((damage,)) = rows.into_iter().find(|(word,)| word != "ok") {
+                return Ok(Some(damage));
+            }
+        }
+        Ok(None)
+    }
+
     /// Writes everything out and closes the file.
     pub async fn close(&self) {
         self.readers.close().await;

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fog_api::agent::{
-    Answer, CHANNEL_PATH, Command, CommandKey, Examined, Failure, FailureKind, FromAgent, Heartbeat, Hello, LinkSample,
-    NodeFacts, Outcome, PROTOCOL, Pressure, Resized, Sample, Specification, Step, ToAgent, WorkloadSample,
+    Answer, CHANNEL_PATH, CheckedUp, Command, CommandKey, Examined, Failure, FailureKind, FromAgent, Heartbeat, Hello,
+    LinkSample, Logged, NodeFacts, Outcome, PROTOCOL, Pressure, Resized, Sample, Specification, Step, ToAgent,
+    WorkloadSample,
 };
+use fog_api::doctor::Check;
+use fog_api::migration::LogLine;
 use fog_api::workload::WorkloadState;
 use futures_util::{SinkExt, StreamExt};
 use jiff::Timestamp;
@@ -116,6 +119,11 @@ impl SimNode {
                 let _ = answers.send(Some(FromAgent::Resized(Resized { id: asked.id, error })));
                 Ok(())
             }
+            ToAgent::Checkup(asked) => {
+                let checks = vec![Check::ok("simulation", "this node is simulated")];
+                let _ = answers.send(Some(FromAgent::CheckedUp(CheckedUp { id: asked.id, checks })));
+                Ok(())
+            }
             ToAgent::Examine(asked) => {
                 // A simulated container has no configuration that anybody could look at: it is as it says.
                 let specification = asked.specification.is_none().then(|| Specification {
@@ -163,8 +171,17 @@ impl SimNode {
                 deed();
                 vec![answer]
             }
-            _ => vec![answer],
+            _ => vec![Some(self.logged(command)), answer],
         }
+    }
+
+    /// As an agent does; the second line is about a migration that this node has nothing to do with.
+    fn logged(&self, command: &Command) -> FromAgent {
+        let line = |migration, message: String| {
+            (migration, LogLine { at: Timestamp::now(), level: "info".into(), node: None, message })
+        };
+        let own = line(command.migration, format!("simulated step={}", command.order.step()));
+        FromAgent::Logged(Logged { lines: vec![own, line(Uuid::nil(), "about somebody else's".into())] })
     }
 
     /// Carries a command out once; repetitions get the stored answer, failed redo and undo steps are tried again.
