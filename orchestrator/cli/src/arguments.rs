@@ -59,6 +59,15 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// The nodes: how busy, how healthy, how many containers.
     Nodes,
+    /// The cluster at a glance, refreshed until Ctrl-C; once, where the output is no terminal or JSON.
+    Top {
+        /// Show it once.
+        #[arg(long)]
+        once: bool,
+        /// The pause between two looks, for example `500ms` or `5s`.
+        #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+        every: Duration,
+    },
     /// The containers that Fogshift knows, and where they run.
     Workloads {
         /// Only those on this node.
@@ -98,12 +107,18 @@ pub(crate) enum Command {
         /// The workload's name, the decision's id or the beginning of it.
         #[arg(value_name = "DECISION")]
         decision: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Dismiss what the planner proposes: its workload is left alone for a while.
     Dismiss {
         /// The workload's name, the decision's id or the beginning of it.
         #[arg(value_name = "DECISION")]
         decision: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Every reason against moving a container to a node, before anything is touched; status 1 if there is one.
     Preflight(Preflight),
@@ -120,12 +135,18 @@ pub(crate) enum Command {
         /// The node's name.
         #[arg(value_name = "NODE")]
         node: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Use a node again, and stop draining it.
     Uncordon {
         /// The node's name.
         #[arg(value_name = "NODE")]
         node: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Empty a node: everything that can move leaves it, nothing new comes.
     Drain(Drain),
@@ -134,6 +155,9 @@ pub(crate) enum Command {
         /// A migration's id or the beginning of it, a workload's name (its latest migration), or `last`.
         #[arg(value_name = "MIGRATION")]
         migration: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// What changes, as it happens.
     Events(Events),
@@ -143,6 +167,18 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
+    /// What stands in the way of working well, at the orchestrator and on every node, and what to do about it; status 1 if
+    /// something fails.
+    Doctor {
+        /// Only this node.
+        #[arg(value_name = "NODE")]
+        node: Option<String>,
+        /// Show also what is as it should be.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Collect what somebody needs who is to help: state, logs, configuration, metrics and recent migrations, without secrets.
+    SupportBundle(Bundle),
     /// Where each setting of fogctl comes from: flag, environment, or default.
     Config,
     /// Write the manual pages, one a command, for example: fogctl man /usr/local/share/man/man1
@@ -189,6 +225,9 @@ pub(crate) struct Drain {
     /// Wait like this, but no longer than that: the same as `--wait --timeout TIME`.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["wait", "timeout"])]
     pub(crate) deadline: Option<Duration>,
+    /// Only say what would be done.
+    #[arg(long, conflicts_with_all = ["wait", "deadline"])]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -250,6 +289,9 @@ pub(crate) enum PolicyCommand {
         /// Why, for the history.
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -279,6 +321,25 @@ pub(crate) struct Events {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Bundle {
+    /// The archive (.tar.gz); fogshift-support-TIME.tar.gz here, when it is left out. An existing file is not written over.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Also the end of this log file; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Vec<PathBuf>,
+    /// Also this configuration file, besides those in /etc/fogshift; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
+    /// At most so many nodes' own reports.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) nodes: usize,
+    /// Leave this machine's journal out.
+    #[arg(long)]
+    pub(crate) no_journal: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Preflight {
     /// The container's name.
     #[arg(value_name = "NAME")]
@@ -305,6 +366,9 @@ pub(crate) struct Migrate {
     /// How long to wait at most, for example `90s`, `10m` or `1h`.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, requires = "wait")]
     pub(crate) timeout: Duration,
+    /// Only say where it would go, or why it can't.
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,7 @@
 mod arguments;
 mod commands;
 mod exit;
+mod redact;
 mod render;
 mod session;
 

@@ -58,6 +58,15 @@ impl Session {
         Ok(Client::new(&self.url, self.read_token()?.as_deref())?)
     }
 
+    /// The token, to be kept out of what is written.
+    pub(crate) fn secret(&self) -> Option<String> {
+        self.read_token().ok().flatten().map(|token| token.trim().to_owned())
+    }
+
+    pub(crate) const fn paint_stdout(&self) -> Paint {
+        self.paint_stdout
+    }
+
     fn read_token(&self) -> Result<Option<String>, Failure> {
         match &self.token {
             Token::None => Ok(None),

@@ -11,8 +11,11 @@ use crate::session::Session;
 /// As far back as a list goes.
 const NEWEST: u32 = 1000;
 
-pub(super) async fn approve(session: &Session, meant: &str) -> Result<Exit, Failure> {
+pub(super) async fn approve(session: &Session, meant: &str, dry_run: bool) -> Result<Exit, Failure> {
     let client = session.writer()?;
+    if dry_run {
+        return try_out(session, &client, meant, "approve", "Would be approved").await;
+    }
     let decision = client.approve(find(&client, meant).await?).await?;
     session.result(&decision, |_| match decision.migration {
         Some(id) => format!("{}; how it goes: fogctl explain {}\n", what(&decision, "Approved"), short(id)),
@@ -21,10 +24,19 @@ pub(super) async fn approve(session: &Session, meant: &str) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-pub(super) async fn dismiss(session: &Session, meant: &str) -> Result<Exit, Failure> {
+pub(super) async fn dismiss(session: &Session, meant: &str, dry_run: bool) -> Result<Exit, Failure> {
     let client = session.writer()?;
+    if dry_run {
+        return try_out(session, &client, meant, "dismiss", "Would be dismissed").await;
+    }
     let decision = client.dismiss(find(&client, meant).await?).await?;
     session.result(&decision, |_| format!("{}; it is left alone for a while\n", what(&decision, "Dismissed")))?;
+    Ok(Exit::Done)
+}
+
+async fn try_out(session: &Session, client: &Client, meant: &str, answer: &str, word: &str) -> Result<Exit, Failure> {
+    let decision = client.try_answer(find(client, meant).await?, answer).await?;
+    session.result(&decision, |_| format!("{}\n", what(&decision, word)))?;
     Ok(Exit::Done)
 }
 

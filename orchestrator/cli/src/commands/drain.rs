@@ -12,17 +12,32 @@ use crate::session::Session;
 
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(super) async fn cordon(session: &Session, node: &str) -> Result<Exit, Failure> {
+pub(super) async fn cordon(session: &Session, node: &str, dry_run: bool) -> Result<Exit, Failure> {
+    if dry_run {
+        return try_out(session, node, "cordon", "would be cordoned: nothing new would come to it").await;
+    }
     let node = session.writer()?.cordon(node).await?;
     say(session, &node, "is cordoned: nothing new comes to it")
 }
 
-pub(super) async fn uncordon(session: &Session, node: &str) -> Result<Exit, Failure> {
+pub(super) async fn uncordon(session: &Session, node: &str, dry_run: bool) -> Result<Exit, Failure> {
+    if dry_run {
+        return try_out(session, node, "uncordon", "would be used again").await;
+    }
     let node = session.writer()?.uncordon(node).await?;
     say(session, &node, "is used again")
 }
 
+async fn try_out(session: &Session, node: &str, order: &str, what: &str) -> Result<Exit, Failure> {
+    let node = session.writer()?.try_order(node, order).await?;
+    say(session, &node, what)
+}
+
 pub(super) async fn run(session: &Session, asked: &Drain) -> Result<Exit, Failure> {
+    if asked.dry_run {
+        return try_out(session, &asked.node, "drain", "would be drained; fogctl plan says where things would go then")
+            .await;
+    }
     let client = session.writer()?;
     let node = client.drain(&asked.node).await?;
     if !asked.wait && asked.deadline.is_none() {

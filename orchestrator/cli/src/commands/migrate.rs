@@ -20,6 +20,15 @@ pub(super) async fn run(session: &Session, arguments: Migrate) -> Result<Exit, F
         destination: arguments.to,
         strategy: arguments.strategy.into(),
     };
+    if arguments.dry_run {
+        let would = client.try_migrate(&request).await?;
+        session.result(&would, |_| {
+            let to = would.destination.as_deref().unwrap_or("nowhere");
+            let (workload, from, to) = (clean(&would.workload), clean(&would.source), clean(to));
+            format!("{workload} would move from {from} to {to}: {}\n", clean(&would.reason))
+        })?;
+        return Ok(Exit::Done);
+    }
     let begun = client.migrate(&request).await?;
     if arguments.wait {
         return wait(session, &client, begun, Instant::now() + arguments.timeout).await;

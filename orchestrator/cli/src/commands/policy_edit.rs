@@ -111,9 +111,17 @@ pub(super) async fn history(session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(super) async fn rollback(session: &Session, version: u64, note: Option<String>) -> Result<Exit, Failure> {
+pub(super) async fn rollback(
+    session: &Session,
+    version: u64,
+    note: Option<String>,
+    dry_run: bool,
+) -> Result<Exit, Failure> {
     let client = session.writer()?;
     let replaces = client.policy().await?.version;
+    if dry_run {
+        return diff(session, Some(version), Some(replaces)).await;
+    }
     in_force(session, &client.roll_back_policy(&RollbackRequest { version, note }, replaces).await?)
 }
 
