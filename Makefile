@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc chromium:chromium
 .DEFAULT_GOAL := help
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tests/*' -not -path 'web/screenshots/*' -not -path 'web/src/api/*') orchestrator/api/openapi.json
-.PHONY: bench help demo demo-sim build check test test-full e2e monitoring api-fuzz chaos bench-decisions web web-e2e deny deps deps-build clean
+.PHONY: bench help demo demo-sim build check test test-full e2e monitoring api-fuzz chaos bench-decisions bench-load web web-e2e deny deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -81,6 +81,12 @@ test-full: test ## What does not fit into make test; its last result is committe
 bench: deps build ## A move's time and cost beside bare CRIU, podman and stock Docker: a quarter of an hour on an idle machine (MOVES=20)
 	mkdir -p tests/bench/results
 	$(TARGET)/release/fog-bench table --moves $(or $(MOVES),20) --out tests/bench/results/table.json | tee tests/bench/results/table.md
+
+bench-load: deps-build ## How many nodes one orchestrator holds; the raw data and tables of tests/bench-load
+	$(CARGO) build --release --locked -p fog-bench-load -p fog-orchestrator
+	OUT=tests/bench-load/results/$$(date +%F)-$$(git rev-parse --short HEAD); mkdir -p tests/bench-load/results; \
+	$(TARGET)/release/fog-load curve > $$OUT-curve.json && $(TARGET)/release/fog-load overload > $$OUT-overload.json && \
+	$(TARGET)/release/fog-load database > $$OUT-database.json && $(TARGET)/release/fog-load table $$OUT-*.json
 
 bench-decisions: deps-build ## How fast and how well the planner decides; the tables of tests/bench-decisions
 	$(CARGO) build --release --locked -p fog-bench-decisions

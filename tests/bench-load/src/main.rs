@@ -2,10 +2,12 @@
 //! simulated agents over real connections, and reads of the API beside them; says what it took.
 
 mod agents;
+mod database;
 mod measure;
 mod overload;
 mod reads;
 mod service;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +41,23 @@ enum Command {
         /// How many nodes, separated by commas.
         #[arg(long, value_delimiter = ',', default_value = "100,1000,3000,10000")]
         nodes: Vec<usize>,
+        /// Leave the restart out.
+        #[arg(long)]
+        no_restart: bool,
+    },
+    /// What the nodes' samples take of the disk, day by day, by the store itself under a clock that runs ahead.
+    Database {
+        /// How many nodes.
+        #[arg(long, default_value_t = 20)]
+        nodes: usize,
+        /// How many days.
+        #[arg(long, default_value_t = 6)]
+        days: u32,
+    },
+    /// The tables of what `curve`, `overload` and `database` printed.
+    Table {
+        /// Their files.
+        files: Vec<PathBuf>,
     },
     /// More than it can do: what is turned away, what keeps its place, how it recovers.
     Overload {
@@ -60,6 +79,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(asked: Arguments) -> Result<()> {
+    match &asked.command {
+        Command::Table { files } => return table::print(files),
+        Command::Database { nodes, days } => {
+            let days = database::run(*nodes, *days, asked.interval).await?;
+            println!("{}", serde_json::to_string_pretty(&days)?);
+            return Ok(());
+        }
+        _ => {}
+    }
     let program = match &asked.orchestrator {
         Some(program) => program.clone(),
         None => std::env::current_exe()?.with_file_name("fog-orchestrator"),
@@ -68,11 +96,11 @@ async fn run(asked: Arguments) -> Result<()> {
     let interval = std::time::Duration::try_from_secs_f64(asked.interval).context("--interval")?;
     let seconds = std::time::Duration::from_secs(asked.seconds);
     match &asked.command {
-        Command::Curve { nodes } => {
+        Command::Curve { nodes, no_restart } => {
             let mut lines = Vec::new();
             for nodes in nodes {
                 let size = measure::Size { nodes: *nodes, containers: asked.containers, interval };
-                let line = measure::steady(&program, size, seconds).await?;
+                let line = measure::steady(&program, size, seconds, !no_restart).await?;
                 eprintln!("{}", serde_json::to_string(&line)?);
                 lines.push(line);
             }
@@ -82,6 +110,7 @@ async fn run(asked: Arguments) -> Result<()> {
             let size = measure::Size { nodes: *nodes, containers: asked.containers, interval };
             println!("{}", serde_json::to_string_pretty(&overload::run(&program, size, seconds).await?)?);
         }
+        Command::Database { .. } | Command::Table { .. } => {}
     }
     Ok(())
 }

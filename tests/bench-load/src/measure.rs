@@ -115,14 +115,18 @@ pub struct Line {
     reads: BTreeMap<&'static str, Spread>,
     /// Answers of the API by status.
     answers: BTreeMap<u16, u64>,
+    /// Cores that the orchestrator used.
     cores: f64,
+    /// Cores that this program used beside it.
+    generator_cores: f64,
     memory_mib: f64,
     most_memory_mib: f64,
     /// Memory above 100 MiB, for each node.
     kib_a_node: f64,
     written_kib_per_s: f64,
     planner_p99_below_s: f64,
-    restart: Restart,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart: Option<Restart>,
     /// One-minute load average of the machine, before and after.
     load: (f64, f64),
 }
@@ -139,11 +143,16 @@ struct Restart {
     most_suspect: f64,
 }
 
+fn own_cpu_s() -> Result<f64> {
+    let stat = procfs::process::Process::myself()?.stat()?;
+    Ok((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
+}
+
 pub fn load_average() -> f64 {
     procfs::LoadAverage::current().map_or(f64::NAN, |load| f64::from(load.one))
 }
 
-pub async fn steady(program: &Path, size: Size, seconds: Duration) -> Result<Line> {
+pub async fn steady(program: &Path, size: Size, seconds: Duration, and_restart: bool) -> Result<Line> {
     let load_before = load_average();
     let mut orchestrator = Orchestrator::start(program).await?;
     let cluster = Cluster::start(&orchestrator, size).await?;
@@ -158,13 +167,13 @@ pub async fn steady(program: &Path, size: Size, seconds: Duration) -> Result<Lin
         Arc::clone(&reads),
     ));
     cluster.counts.take_latency();
-    let (before, begin) = (orchestrator.usage()?, Instant::now());
+    let (before, own_before, begin) = (orchestrator.usage()?, own_cpu_s()?, Instant::now());
     tokio::time::sleep(seconds).await;
-    let (after, took) = (orchestrator.usage()?, begin.elapsed());
+    let (after, own_after, took) = (orchestrator.usage()?, own_cpu_s()?, begin.elapsed());
     let ingest = cluster.counts.take_latency();
     reader.abort();
     let planner_p99_below_s = planner_p99(&orchestrator.metrics().await?);
-    let restart = restart(&mut orchestrator, &cluster, size).await?;
+    let restart = if and_restart { Some(restart(&mut orchestrator, &cluster, size).await?) } else { None };
     // Nothing more is taken; what is under way arrives.
     cluster.interval.send_replace(Duration::from_secs(3600));
     tokio::time::sleep(size.interval + Duration::from_secs(2)).await;
@@ -182,6 +191,7 @@ pub async fn steady(program: &Path, size: Size, seconds: Duration) -> Result<Lin
         reads: reads.latencies.iter().map(|(kind, latency)| (*kind, latency.into())).collect(),
         answers: reads.answers.clone(),
         cores: after.cores_since(&before),
+        generator_cores: (own_after - own_before) / took.as_secs_f64(),
         memory_mib: mib(after.memory_bytes),
         most_memory_mib: mib(after.most_memory_bytes),
         kib_a_node: (mib(after.most_memory_bytes) - 100.0) * 1024.0 / size.nodes as f64,
