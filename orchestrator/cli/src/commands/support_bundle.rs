@@ -127,9 +127,6 @@ pub(super) async fn run(session: &Session, asked: &Bundle) -> Result<Exit, Failu
         }
     }
     let (count, missing) = (all.entries.len(), all.missing.len());
-    let failed =
-        |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display()));
-    let file = private(&path).map_err(failed)?;
     all.pack(file, &folder, at).map_err(failed)?;
     let bytes = std::fs::metadata(&path).map_err(failed)?.len();
     let done = json!({ "file": path, "bytes": bytes, "entries": count, "missing": missing });
