@@ -97,7 +97,9 @@ fn shown(step: &fog_core::replay::Step) -> ReplayedStep {
 /// What is stored of the last hours, of how many nodes, and how many steps that is.
 async fn past(app: &App, policy: &Policy, hours: u32) -> Result<(Past, usize, usize), RouteError> {
     let until = clock::now();
-    let now = snapshot::build(&app.fleet(), policy, until);
+    let (service, under) = (app.clone(), policy.clone());
+    let taking = crate::aside::run(move || snapshot::take(&service, &under, until));
+    let now = taking.await.map_err(|_| RouteError::Defect)?;
     let step_s = step_s(now.nodes.len());
     let wanted = until - SignedDuration::from_hours(i64::from(hours));
     // Whole steps, so that a minute's samples are one step's.
