@@ -8,7 +8,7 @@ use fog_api::agent::{Stage, Step};
 use fog_api::migration::{Migration, Phase};
 use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, runs, state};
 use fog_e2e::looper;
-use fog_lab::{LabConfig, Suite, wait_until};
+use fog_lab::{LabConfig, Node, Suite, wait_until};
 
 /// Enough to be still on its way when a test does something to it.
 const HEAVY_MIB: u32 = 24;
@@ -84,6 +84,19 @@ fn rolled_back(cluster: &Cluster, migration: &Migration, words: &[&str]) -> Migr
     migration
 }
 
+const UNKNOWN: &str = "Error (criu/moon.c:7): the moon is in the wrong phase";
+
+/// CRIU that writes its log and ends.
+fn break_criu(node: &Node, log: &str) {
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *swrk*|*dump*|*restore*) ;; *) exec /root/criu \"$@\";; esac\n\
+         for folder in /run/fogshift/images/*/work; do echo '(00.000001) {UNKNOWN}' > $folder/{log}; done\nexit 1\n"
+    );
+    node.run(&["sh", "-c", "mv $(command -v criu) /root/criu"]).unwrap();
+    node.write_file("/usr/sbin/criu", script).unwrap();
+    node.run(&["chmod", "+x", "/usr/sbin/criu"]).unwrap();
+}
+
 /// One cluster for all: each case ends as it began.
 #[test]
 fn every_failure_before_the_commit_leaves_the_source_counting() {
@@ -103,13 +116,16 @@ fn every_failure_before_the_commit_leaves_the_source_counting() {
     b.run(&["docker", "rm", "looper"]).unwrap();
     check_rolled_back(&cluster);
 
-    eprintln!("== the restore fails: CRIU on the destination is broken");
-    b.run(&["sh", "-c", "mv $(command -v criu) /root/criu && printf '#!/bin/sh\\nexit 1\\n' > /usr/sbin/criu && chmod +x /usr/sbin/criu"])
-        .unwrap();
-    let migration = cluster.begin("looper", "B").unwrap();
-    let migration = rolled_back(&cluster, &migration, &["restore"]);
-    assert_eq!(migration.cause.unwrap().step, Some(Step::Restore));
-    b.run(&["sh", "-c", "mv /root/criu /usr/sbin/criu"]).unwrap();
+    // Nobody has translated these words: they are shown as they are.
+    for (node, log, step) in [(a, "dump.log", Step::Ship), (b, "restore.log", Step::Restore)] {
+        eprintln!("== CRIU on {} fails with words that nobody knows", node.name());
+        break_criu(node, log);
+        let migration = cluster.begin("looper", "B").unwrap();
+        let cause = rolled_back(&cluster, &migration, &[]).cause.unwrap();
+        assert_eq!((cause.step, cause.node.as_deref()), (Some(step), Some(node.name())));
+        assert!(cause.log.iter().any(|line| line.contains(UNKNOWN)), "{cause:?}");
+        node.run(&["mv", "/root/criu", "/usr/sbin/criu"]).unwrap();
+    }
 
     slow(&cluster);
     eprintln!("== the transfer breaks: nothing passes between the two nodes any more");
