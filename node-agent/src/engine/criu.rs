@@ -33,6 +33,16 @@ const MEANINGS: &[(&str, &str)] = &[
     ("doesn't have a proper root mount", "A mount in the container comes from outside of it."),
     ("freezer", "A process that does not descend from the container's first one runs in it, such as `docker exec`."),
     ("cpu: ", "This node's CPU lacks features that the images need."),
+    (
+        "session leader of",
+        "A process in the container belongs to a session from outside of it, such as that of `docker exec`; end it, or start it \
+         with setsid.",
+    ),
+    (
+        "ghost file",
+        "A process in the container has a deleted file open that is larger than 256 MiB; put `ghost-limit SIZE` into \
+         /etc/criu/runc.conf on this node.",
+    ),
     ("File lock", "A process in the container holds a file lock that cannot be carried over."),
 ];
 
@@ -85,10 +95,13 @@ pub(super) fn node_options() -> String {
 /// What CRIU is told in a configuration file, on both ends. `theirs` is the node's own file, if it has one.
 ///
 /// CRIU locks the network with processes of iptables, which takes longer than all of its other work on a small
-/// container. Where connections are kept, the engine closes the network itself.
+/// container. Where connections are kept, the engine closes the network itself. Of a deleted file that is still open it
+/// would take a mebibyte.
 pub(super) fn options(theirs: &str) -> String {
     let locked = ["tcp-established", "tcp-close", "network-lock"].iter().any(|option| theirs.contains(option));
-    if locked { String::new() } else { "network-lock skip\n".to_owned() }
+    let lock = if locked { "" } else { "network-lock skip\n" };
+    let ghosts = if theirs.contains("ghost-limit") { "" } else { "ghost-limit 256M\n" };
+    format!("{lock}{ghosts}")
 }
 
 /// What CRIU learns about the kernel, it keeps here until the next boot.
@@ -266,9 +279,9 @@ mod tests {
 
     #[test]
     fn the_network_is_locked_only_where_the_node_wants_it() {
-        assert_eq!(options("# nothing\n"), "network-lock skip\n");
-        assert_eq!(options("tcp-established\n"), "");
-        assert_eq!(options("network-lock nftables\n"), "");
+        assert_eq!(options("# nothing\n"), "network-lock skip\nghost-limit 256M\n");
+        assert_eq!(options("tcp-established\n"), "ghost-limit 256M\n");
+        assert_eq!(options("network-lock nftables\nghost-limit 1G\n"), "");
     }
 
     #[test]

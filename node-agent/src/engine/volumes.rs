@@ -81,15 +81,17 @@ pub(super) async fn note(inner: &Inner, workload: &str, inspect: &mut Value) -> 
             continue;
         };
         let options = volume.get("Options").and_then(Value::as_object).cloned().unwrap_or_default();
-        let shared = options.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("nfs"));
-        if word(&volume, "Driver") != "local" {
+        let shared = is_shared(&volume);
+        if word(&volume, "Driver") != LOCAL && !shared {
             obstacles.push(format!(
-                "The volume {name} belongs to the driver {}; only volumes of the local driver are moved.",
+                "The volume {name} belongs to the driver {}, which does not say that all nodes share its volumes (scope \
+                 global); only volumes of the local driver are moved.",
                 word(&volume, "Driver")
             ));
         } else if !options.is_empty() && !shared {
             obstacles.push(format!(
-                "The volume {name} has options of its own ({}); only plain volumes and NFS are moved.",
+                "The volume {name} has options of its own ({}); only plain volumes are moved, and shared file systems \
+                 (NFS, CIFS and the like) mounted again.",
                 options.keys().cloned().collect::<Vec<_>>().join(", ")
             ));
         }
@@ -99,6 +101,7 @@ pub(super) async fn note(inner: &Inner, workload: &str, inspect: &mut Value) -> 
         }
         noted.push(json!({
             "Name": name, "Labels": volume.get("Labels"), "Options": options, "Shared": shared,
+            "Driver": word(&volume, "Driver"),
         }));
     }
     if has_subpath(inspect) {
@@ -106,6 +109,27 @@ pub(super) async fn note(inner: &Inner, workload: &str, inspect: &mut Value) -> 
     }
     inspect[VOLUMES] = Value::Array(noted);
     Ok(obstacles)
+}
+
+/// Docker's own driver, which keeps volumes on its node.
+const LOCAL: &str = "local";
+
+/// File systems over the network that the local driver mounts: every node sees the same files.
+const SHARED: &[&str] =
+    &["nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre", "9p"];
+
+/// Whether every node has the same files under it: a file system of the network, or a driver that says so.
+fn is_shared(volume: &Value) -> bool {
+    let kind = volume.pointer("/Options/type").and_then(Value::as_str).unwrap_or_default();
+    match word(volume, "Driver") {
+        LOCAL => SHARED.contains(&kind),
+        _ => word(volume, "Scope") == "global",
+    }
+}
+
+/// The driver in a note; notes of agents before this one have none.
+fn driver_of(noted: &Value) -> &str {
+    noted.get("Driver").and_then(Value::as_str).unwrap_or(LOCAL)
 }
 
 fn has_subpath(inspect: &Value) -> bool {
@@ -126,9 +150,18 @@ pub(super) async fn obstacles(inner: &Inner, inspect: &Value) -> Result<Vec<Stri
     let mut found = Vec::new();
     for volume in wanted(inspect) {
         let name = word(volume, "Name");
-        let Some(there) = inner.docker.volume(name).await.map_err(Cause::docker("look for its volumes"))? else {
+        let there = inner.docker.volume(name).await.map_err(Cause::docker("look for its volumes"))?;
+        // Another driver's volume is never made here: taking it back might remove what all nodes share.
+        if driver_of(volume) != LOCAL {
+            if there.is_none_or(|there| word(&there, "Driver") != driver_of(volume)) {
+                let driver = driver_of(volume);
+                found.push(format!(
+                    "The shared volume {name} of the driver {driver} is not on {node}; make it known there."
+                ));
+            }
             continue;
-        };
+        }
+        let Some(there) = there else { continue };
         let same = there.get("Options").and_then(Value::as_object).cloned().unwrap_or_default();
         if volume.get("Shared") == Some(&json!(true)) && Some(&Value::Object(same)) == volume.get("Options") {
             continue;
@@ -148,6 +181,9 @@ pub(super) async fn create(inner: &Arc<Inner>, command: &Command, inspect: &Valu
         let name = word(volume, "Name").to_owned();
         if inner.docker.volume(&name).await.map_err(Cause::docker("look for its volumes"))?.is_some() {
             continue;
+        }
+        if driver_of(volume) != LOCAL {
+            return Err(Cause::refused(format!("The shared volume {name} is gone.")));
         }
         let noted = name.clone();
         inner.note(command, Role::Destination, move |record| record.volumes.push(noted)).await?;
@@ -176,4 +212,23 @@ pub(super) async fn remove(inner: &Inner, names: &[String]) -> Result<(), Cause>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_file_systems_and_drivers_are_recognised() {
+        let local =
+            |kind: &str| json!({"Driver": "local", "Scope": "local", "Options": {"type": kind, "device": ":/x"}});
+        for kind in ["nfs", "nfs4", "cifs", "ceph"] {
+            assert!(is_shared(&local(kind)), "{kind}");
+        }
+        assert!(!is_shared(&local("tmpfs")) && !is_shared(&local("ext4")));
+        assert!(!is_shared(&json!({"Driver": "local", "Scope": "local", "Options": null})));
+        assert!(is_shared(&json!({"Driver": "rexray", "Scope": "global"})));
+        assert!(!is_shared(&json!({"Driver": "own", "Scope": "local", "Options": {"type": "nfs"}})));
+        assert_eq!((driver_of(&json!({"Name": "x"})), driver_of(&json!({"Driver": "rexray"}))), (LOCAL, "rexray"));
+    }
 }
