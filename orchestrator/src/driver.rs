@@ -509,9 +509,11 @@ impl Driver {
                 let destination = self.app.fleet().nodes.get(node)?.peer();
                 let record = &self.migration.record;
                 let keep_connections = record.connections.as_ref().is_some_and(|found| found.kept);
+                // Who asks for stop-and-copy by name has said that it may take its time.
+                let bound = record.auto || record.strategy != fog_api::migration::Strategy::StopAndCopy;
                 let memory = MemoryOrder {
                     strategy: record.strategy,
-                    max_downtime_ms: Some(self.max_downtime_ms()),
+                    max_downtime_ms: bound.then(|| self.max_downtime_ms()),
                     cap_mbps: None,
                 };
                 Order::Ship { destination, ticket: self.migration.ticket.clone()?, keep_connections, memory }

@@ -565,6 +565,7 @@ mod tests {
             cpus: 0.01,
             memory_bytes: 1 << 20,
             processes: Some(1),
+            dirty_bytes_per_s: None,
             cpus_limit: None,
             memory_limit_bytes: None,
             labels: BTreeMap::new(),

@@ -143,6 +143,8 @@ pub fn migration(id: Uuid, decision: &decision::Decision, migrate: &Migrate, now
         source: migrate.from.to_string(),
         destination: migrate.to.to_string(),
         strategy: strategy(migrate.strategy),
+        strategy_reason: Some(migrate.strategy_reason.clone()),
+        auto: !migrate.strategy_asked,
         asked_by: decision.asked_by.clone(),
         decision: decision.id,
         phase: wire::Phase::Inspecting,

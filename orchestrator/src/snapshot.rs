@@ -203,7 +203,7 @@ fn core_workload(
         cpus_usual: view.usual.cpus(),
         memory_bytes: sample.memory_bytes,
         processes: sample.processes,
-        dirty_bytes_per_s: None,
+        dirty_bytes_per_s: sample.dirty_bytes_per_s,
         limits,
         created_with: created_with(fleet, name, limits),
         migrate,

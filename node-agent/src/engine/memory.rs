@@ -276,7 +276,7 @@ impl Ahead {
 }
 
 /// A freeze without any memory to send, as measured.
-const FIXED_MS: f64 = 200.0;
+pub(super) const FIXED_MS: f64 = 200.0;
 
 fn lost_link(node: &str, reason: &str) -> Cause {
     Cause::new(FailureKind::Transfer, format!("The container's memory did not get through to {node}: {reason}."))

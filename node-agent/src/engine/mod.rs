@@ -17,6 +17,7 @@
 
 mod abandon;
 mod address;
+mod budget;
 mod connections;
 mod console;
 mod criu;

@@ -21,7 +21,7 @@ use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
 use super::memory::{Ahead, Held, MOST_ROUNDS, Move};
-use super::{Inner, Reporter, address, blocking, image, ms_since, volumes};
+use super::{Inner, Reporter, address, blocking, budget, image, ms_since, volumes};
 use crate::journal::Record;
 use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
@@ -218,6 +218,10 @@ async fn prepare(
     };
     let console = prepared.await.map_err(Cause::transfer(&destination.node))?;
     files.while_running(inner, &mut outgoing, &destination.node, reporter).await?;
+    let all_in_the_freeze = ahead.as_ref().is_none_or(|ahead| !ahead.way.rounds && !ahead.way.commit_first);
+    if let Some(most) = already.memory.max_downtime_ms.filter(|_| all_in_the_freeze) {
+        budget::fits(to, &mut outgoing, already.memory_bytes, most).await?;
+    }
     Ok((outgoing, console, ahead))
 }
 

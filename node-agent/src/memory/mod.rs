@@ -25,7 +25,9 @@ mod pagemap;
 mod runs;
 mod scan;
 mod store;
+mod writes;
 
 pub use incoming::{FillStatus, PagesIn};
 pub use outgoing::{PagesOut, Round, SendStatus, Source};
 pub use scan::shared_bytes;
+pub use writes::bytes_per_s as written_bytes_per_s;

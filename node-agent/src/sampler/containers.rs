@@ -5,6 +5,7 @@
 //! of a round trip through the daemon.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fog_api::agent::WorkloadSample;
@@ -35,6 +36,7 @@ struct Known {
     /// [`Docker::updates`] when it was learned.
     updates: u64,
     cpu: CpuCounter,
+    writes: Writes,
 }
 
 impl ContainerMeter {
@@ -84,6 +86,7 @@ impl ContainerMeter {
         };
         let Some(usage) = usage else { return Ok(None) };
         let details = &known.details;
+        let processes = known.membership.as_ref().and_then(|group| cgroups.processes(group));
         Ok(Some(WorkloadSample {
             name: container.name.clone(),
             container: container.id.clone(),
@@ -91,7 +94,12 @@ impl ContainerMeter {
             state: container.state,
             cpus: known.cpu.advance(Instant::now(), usage.cpu).unwrap_or(0.0),
             memory_bytes: usage.memory_bytes,
-            processes: known.membership.as_ref().and_then(|group| cgroups.processes(group)),
+            processes,
+            dirty_bytes_per_s: known.writes.rate(
+                details.pid.and_then(|pid| i32::try_from(pid).ok()),
+                usage.memory_bytes,
+                processes,
+            ),
             cpus_limit: details.cpus_limit,
             memory_limit_bytes: details.memory_limit_bytes,
             labels: details.labels.clone(),
@@ -115,11 +123,44 @@ async fn recall<'a>(
         let membership = details
             .pid
             .and_then(|pid| Membership::parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?));
-        let cpu = known.remove(&container.id).map(|before| before.cpu).unwrap_or_default();
-        let learned = Known { state: container.state, details, membership, learned: Instant::now(), updates, cpu };
+        let (cpu, writes) = known.remove(&container.id).map(|before| (before.cpu, before.writes)).unwrap_or_default();
+        let learned =
+            Known { state: container.state, details, membership, learned: Instant::now(), updates, cpu, writes };
         known.insert(container.id.clone(), learned);
     }
     Ok(known.get_mut(&container.id))
+}
+
+/// How fast a container writes to its memory. Measured where a strategy can depend on it: pages travel by themselves only for a
+/// single process, and nobody prepares a small one.
+#[derive(Debug, Clone, Default)]
+struct Writes {
+    measured: Arc<Mutex<Option<u64>>>,
+    due: Option<Instant>,
+}
+
+/// How often; a measurement costs a few milliseconds.
+const WRITES_LAST: Duration = Duration::from_secs(20);
+
+/// So much memory is moved in no time.
+const LITTLE: u64 = 16 << 20;
+
+impl Writes {
+    /// What was measured last. Where that was long ago, a measurement is begun.
+    fn rate(&mut self, pid: Option<i32>, memory_bytes: u64, processes: Option<u32>) -> Option<u64> {
+        let (Some(pid), Some(1), true) = (pid, processes, memory_bytes > LITTLE) else { return None };
+        let measured = *self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.due.is_none_or(|due| due <= Instant::now()) {
+            self.due = Some(Instant::now() + WRITES_LAST);
+            let kept = Arc::clone(&self.measured);
+            // Who is measured may end or be moved meanwhile: then there is nothing to keep.
+            tokio::task::spawn_blocking(move || {
+                let rate = crate::memory::written_bytes_per_s(pid);
+                *kept.lock().unwrap_or_else(PoisonError::into_inner) = rate;
+            });
+        }
+        measured
+    }
 }
 
 fn of_cgroup(cgroups: &Cgroups, group: &Membership) -> Option<Usage> {

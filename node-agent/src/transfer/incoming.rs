@@ -108,7 +108,7 @@ async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let mut began: Option<Instant> = None;
     loop {
         match (reader.read(IDLE).await?, &mut open) {
-            (Frame::Alive, _) => {}
+            (Frame::Alive, _) | (Frame::Padding(_), None) => {}
             (Frame::File { kind, name }, None) => {
                 if files == MOST_FILES {
                     return Err(TransferError::Damaged("too many files"));

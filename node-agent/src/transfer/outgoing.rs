@@ -181,6 +181,18 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Sends so many bytes that mean nothing, to see how long that takes. They are no content.
+    pub async fn pad(&mut self, bytes: u64) -> Result<(), TransferError> {
+        let nothing = vec![0; CHUNK];
+        let mut left = bytes;
+        while left > 0 {
+            let chunk = left.min(CHUNK as u64);
+            self.write(&Frame::Padding(&nothing[..chunk as usize])).await?;
+            left -= chunk;
+        }
+        Ok(())
+    }
+
     /// Waits until the destination has every piece so far in its place.
     pub async fn ask(&mut self) -> Result<(), TransferError> {
         self.write(&Frame::Ask).await?;

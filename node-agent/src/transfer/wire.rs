@@ -69,6 +69,8 @@ pub(super) enum Frame<'a> {
     MemoryApart { commit_first: bool },
     /// The source could freeze now; say when the destination is ready for that.
     Prepared,
+    /// Nothing, at length.
+    Padding(&'a [u8]),
 }
 
 impl<'a> Frame<'a> {
@@ -122,6 +124,10 @@ impl<'a> Frame<'a> {
             }
             Frame::MemoryApart { commit_first } => body.extend([17, u8::from(commit_first)]),
             Frame::Prepared => body.push(18),
+            Frame::Padding(nothing) => {
+                body.push(19);
+                body.extend(nothing);
+            }
         }
     }
 
@@ -176,6 +182,7 @@ impl<'a> Frame<'a> {
                     _ => Err(TransferError::Damaged("a flag")),
                 };
             }
+            19 => return Ok(Frame::Padding(rest)),
             3 => Frame::EndOfFile,
             4 => Frame::EndOfHistory,
             5 => Frame::Alive,

@@ -316,6 +316,9 @@ pub struct WorkloadSample {
     /// How many processes it has; `None` where nobody can count them.
     #[serde(default)]
     pub processes: Option<u32>,
+    /// How much of its memory it writes a second, each page once, where that was measured.
+    #[serde(default)]
+    pub dirty_bytes_per_s: Option<u64>,
     /// CPU limit in cores, if any.
     pub cpus_limit: Option<f64>,
     /// Memory limit, if any.

@@ -137,6 +137,12 @@ pub struct Migration {
     pub destination: String,
     /// How; never `auto` once it is chosen.
     pub strategy: Strategy,
+    /// Why that strategy, in a sentence.
+    #[serde(default)]
+    pub strategy_reason: Option<String>,
+    /// `auto` was asked for: what would freeze the workload for longer than it bears is refused before the freeze.
+    #[serde(default)]
+    pub auto: bool,
     /// Who asked for it: `policy` or `user`.
     pub asked_by: String,
     /// The decision that it carries out.

@@ -103,6 +103,9 @@ pub struct Migrate {
     pub strategy: Strategy,
     /// Why that strategy.
     pub strategy_reason: String,
+    /// It was asked for by name; what `auto` chose is refused where the freeze would be longer than the workload bears.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strategy_asked: bool,
     /// Who wants it.
     pub trigger: Trigger,
     /// The group that moves as one; its members' actions follow one another.

@@ -257,6 +257,7 @@ fn workload(world: &World, (name, state): (String, State)) -> WorkloadSample {
         cpus: cpus.used,
         memory_bytes: 4 << 20,
         processes: Some(1),
+        dirty_bytes_per_s: None,
         cpus_limit: cpus.limit,
         memory_limit_bytes: None,
         labels: BTreeMap::new(),

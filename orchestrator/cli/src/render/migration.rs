@@ -62,7 +62,12 @@ pub(crate) fn headline(migration: &Migration, paint: Paint) -> String {
 
 /// How it went: phases, stages, sizes, downtime.
 pub(crate) fn course(migration: &Migration, now: Timestamp, zone: &TimeZone, paint: Paint) -> String {
-    let mut out = format!("{}\n{}", paint.head("Phases"), phases(migration, now, zone).render(paint, "  "));
+    let mut out = String::new();
+    if let Some(reason) = &migration.strategy_reason {
+        let why = wrap(&format!("{}: {}.", migration.strategy, clean(reason)), WIDTH, "  ");
+        out.push_str(&format!("{}\n  {why}\n\n", paint.head("Strategy")));
+    }
+    out.push_str(&format!("{}\n{}", paint.head("Phases"), phases(migration, now, zone).render(paint, "  ")));
     if !migration.stages_ms.is_empty() {
         out.push_str(&format!("\n{}\n{}", paint.head("Stages"), stages(migration).render(paint, "  ")));
     }
@@ -191,6 +196,8 @@ pub(crate) mod tests {
             source: "A".into(),
             destination: "C".into(),
             strategy: Strategy::StopAndCopy,
+            strategy_reason: None,
+            auto: false,
             asked_by: "policy".into(),
             decision: uuid::Uuid::nil(),
             phase: Phase::Done,

@@ -167,6 +167,7 @@ impl<'a> Choice<'_, '_, 'a> {
             reason.push_str(&hardly);
         }
         let estimate = self.context.estimate(workload, source, node);
+        let strategy_asked = strategy != Strategy::Auto;
         let (strategy, strategy_reason) = match strategy {
             Strategy::Auto => {
                 let measured = projection.bandwidth_mbps(source, node);
@@ -195,6 +196,7 @@ impl<'a> Choice<'_, '_, 'a> {
             to: name.clone(),
             strategy,
             strategy_reason,
+            strategy_asked,
             trigger: self.trigger,
             group: None,
             autonomy: match self.trigger {
