@@ -95,7 +95,12 @@ fn bring(cluster: &Cluster, strategy: Strategy, point: Point) -> Migration {
         Point::Inspecting => signal_docker(a, "-STOP"),
         Point::Reserving => signal_docker(b, "-STOP"),
         Point::Sync | Point::PreCopy | Point::Ship => a.limit_rate(Some("20mbit")).unwrap(),
-        Point::Dump | Point::Drain => hold_criu(a),
+        Point::Dump => hold_criu(a),
+        Point::Drain => {
+            // Slower than what the container writes: rounds leave much behind.
+            a.limit_rate(Some("400mbit")).unwrap();
+            hold_criu(a);
+        }
         Point::Restore => hold_criu(b),
     }
     let id = begin(cluster, "B", strategy);
@@ -126,7 +131,7 @@ fn bring(cluster: &Cluster, strategy: Strategy, point: Point) -> Migration {
         }
         Point::Drain => {
             frozen();
-            // What is left now is much for this link.
+            // What is left takes long now.
             a.limit_rate(Some("2mbit")).unwrap();
             let_criu_go(a);
             wait("what was left to travel", &travels(Stage::Drain))
