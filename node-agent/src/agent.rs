@@ -118,6 +118,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         .resizing_with(resizer)
         .examining_with(examiner)
         .checking_with(checker);
+    spawn(Box::pin(engine.clone().ask_peers(channel.connected())));
     tasks.spawn(channel.run(shutdown.clone()));
 
     let ended = tokio::select! {

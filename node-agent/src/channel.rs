@@ -77,6 +77,7 @@ pub struct Channel {
     facts: watch::Receiver<NodeFacts>,
     peers: watch::Sender<Vec<Peer>>,
     interval: watch::Sender<Duration>,
+    connected: watch::Sender<bool>,
     commands: Commands,
     dial: Arc<dyn Dial>,
 }
@@ -92,7 +93,13 @@ impl Channel {
         carry_out: CarryOut,
     ) -> Self {
         let (boot, commands, dial) = (Uuid::new_v4(), Commands::new(carry_out), Arc::new(Tcp));
-        Self { config, boot, outbox, facts, peers, interval, commands, dial }
+        let connected = watch::Sender::new(false);
+        Self { config, boot, outbox, facts, peers, interval, connected, commands, dial }
+    }
+
+    /// Whether the orchestrator is there.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
     }
 
     /// Who looks at what stands in the way of a migration.
@@ -133,6 +140,7 @@ impl Channel {
                 ended = session::run(&mut self) => ended,
                 () = shutdown.cancelled() => return,
             };
+            self.connected.send_replace(false);
             if begun.elapsed() >= GOOD_CONNECTION {
                 waits = self::waits();
             }

@@ -39,6 +39,9 @@ pub struct Record {
     pub container: Option<String>,
     /// The restart policy to give back.
     pub restart_policy: Option<Value>,
+    /// Source: the Docker daemon that the policy was taken from, see `runtime::Docker::daemon`.
+    #[serde(default)]
+    pub daemon: Option<String>,
     /// This node froze the container, or was about to.
     pub froze: bool,
     /// This node closed the container's network, or was about to; it opens with the container.
@@ -56,6 +59,9 @@ pub struct Record {
     /// Memory travels after the commit and is not known to be whole at the destination.
     #[serde(default)]
     pub memory_pending: bool,
+    /// Source: what the destination said, or did not say, while the orchestrator was away.
+    #[serde(default)]
+    pub peer: Option<String>,
     /// Steps that were begun, with the epoch.
     pub begun: Vec<(Step, u64)>,
     /// Answers that were given.
@@ -75,6 +81,7 @@ impl Record {
             role,
             container: None,
             restart_policy: None,
+            daemon: None,
             froze: false,
             closed_network: false,
             checkpoint: None,
@@ -82,6 +89,7 @@ impl Record {
             resumed: false,
             volumes: Vec::new(),
             memory_pending: false,
+            peer: None,
             begun: Vec::new(),
             answers: Vec::new(),
             closed: false,
@@ -92,6 +100,13 @@ impl Record {
     /// The answer that was given to this command.
     pub fn answer(&self, key: CommandKey) -> Option<&Answer> {
         self.answers.iter().find(|answer| answer.key == key)
+    }
+
+    /// Whether an order of this epoch carries a person's word: it belongs to the second epoch after the one that the migration
+    /// began with. The commit's own steps belong to the first.
+    pub fn is_a_persons_word(&self, epoch: u64) -> bool {
+        let first = self.begun.iter().map(|(_, begun)| *begun).min();
+        first.is_some_and(|first| epoch >= first + 2)
     }
 
     /// Whether this step was begun under any epoch.
@@ -215,6 +230,14 @@ mod tests {
         assert_eq!(files.len(), 1, "no temporary file is left");
         let text = std::fs::read_to_string(files[0].as_ref().expect("entry").path()).expect("text");
         assert!(!text.contains("PASSWORD"));
+    }
+
+    #[test]
+    fn the_second_epoch_after_the_first_is_a_persons() {
+        let mut record = Record::new(Uuid::now_v7(), "web", Role::Source);
+        assert!(!record.is_a_persons_word(9), "nothing was begun here that anybody could decide about");
+        record.begun.push((Step::Ship, 3));
+        assert_eq!([3, 4, 5].map(|epoch| record.is_a_persons_word(epoch)), [false, false, true]);
     }
 
     #[test]

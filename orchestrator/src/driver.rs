@@ -10,9 +10,9 @@ use std::time::Duration;
 use fog_api::agent::{Answer, Command as AgentCommand, MemoryOrder, Order, Outcome, Progress, Report, Stage, ToAgent};
 use fog_api::event::Event as PublicEvent;
 use fog_api::migration::{LogLine, Migration as Record, PhaseEntry, StageProgress};
-use fog_core::migration::{Command, Event, Phase, Role, Step};
+use fog_core::migration::{Command, Event, Phase, Resolve, ResolveRefusal, Role, Step};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -23,7 +23,7 @@ use crate::clock;
 use crate::lines;
 use crate::pace::Pace;
 use crate::record;
-use crate::store::{NewMigration, StoredMigration};
+use crate::store::{NewMigration, StoreError, StoredMigration};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -55,6 +55,13 @@ pub enum Input {
     Cancel {
         /// Who.
         by: String,
+    },
+    /// Somebody says which end keeps the workload.
+    Resolve {
+        /// Which, and who.
+        word: Resolve,
+        /// Told once what it leads to is stored.
+        taken: oneshot::Sender<()>,
     },
 }
 
@@ -114,6 +121,67 @@ pub fn start(app: &App, new: NewMigration) {
     spawn(app, stored);
 }
 
+/// Why a person's word was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No such migration.
+    #[error("the migration is not known")]
+    Unknown,
+    /// It makes no sense there.
+    #[error("{0}")]
+    Refused(ResolveRefusal, fog_api::migration::Phase),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Takes a person's word on which end keeps a workload. Returns the record and whether anything is done about it: if not, it is
+/// so or under way already, or was only asked about.
+pub async fn resolve(
+    app: &App,
+    id: Uuid,
+    word: Resolve,
+    dry_run: bool,
+) -> Result<(fog_api::migration::Migration, bool), ResolveError> {
+    let told = || {
+        let (by, keep, gone) = (&word.by, word.keep, word.destination_is_gone);
+        tracing::warn!(migration = %id, by, ?keep, gone, "a person decides which end keeps the workload");
+    };
+    loop {
+        let stored = app.store.migration(id).await?.ok_or(ResolveError::Unknown)?;
+        let needed = stored.state.resolvable(word.keep, word.destination_is_gone);
+        let needed = needed.map_err(|why| ResolveError::Refused(why, stored.record.phase))?;
+        if dry_run || !needed {
+            return Ok((stored.record, false));
+        }
+        let running = app.drivers.inputs().get(&id).cloned();
+        if let Some(driver) = running {
+            if stored.state.is_finished() {
+                driver.closed().await; // it has stored its last state and ends
+                continue;
+            }
+            let (taken, is_taken) = oneshot::channel();
+            if driver.send(Input::Resolve { word: word.clone(), taken }).is_ok() && is_taken.await.is_ok() {
+                told();
+                let stored = app.store.migration(id).await?.ok_or(ResolveError::Unknown)?;
+                return Ok((stored.record, true));
+            }
+            continue; // it ended meanwhile
+        }
+        // It was over: it goes on from here, if nothing else of this workload is under way.
+        let before = stored.state.clone();
+        let mut driver = Driver::new(app, stored);
+        driver.enter(before.clone().step(Event::Resolved(word.clone())).0);
+        app.store.reopen_migration(&before, &driver.migration, clock::now()).await?;
+        told();
+        app.fleet().begun(&driver.migration.record);
+        driver.after_change();
+        let record = driver.migration.record.clone();
+        spawn(app, driver.migration);
+        return Ok((record, true));
+    }
+}
+
 /// Goes on with every unfinished migration after a start.
 pub async fn resume_all(app: &App) -> Result<(), crate::store::StoreError> {
     for stored in app.store.unfinished_migrations().await? {
@@ -127,19 +195,18 @@ pub async fn resume_all(app: &App) -> Result<(), crate::store::StoreError> {
 }
 
 fn spawn(app: &App, stored: StoredMigration) {
-    let (sender, inputs) = mpsc::unbounded_channel();
+    let (sender, mut inputs) = mpsc::unbounded_channel();
     let id = stored.record.id;
     app.drivers.inputs().insert(id, sender);
     let tasks = app.drivers.tasks.clone();
-    let pauses = BTreeMap::new();
-    let (again, pace) = (BTreeMap::new(), Pace::default());
-    let driver = Driver { app: app.clone(), migration: stored, again, pauses, pace, lines: 0, active: Instant::now() };
+    let driver = Driver::new(app, stored);
     tasks.spawn(async move {
         let app = driver.app.clone();
         let span = tracing::error_span!("migration", migration = %id, workload = driver.migration.record.workload);
-        driver.run(inputs).instrument(span).await;
+        driver.run(&mut inputs).instrument(span).await;
         app.drivers.inputs().remove(&id);
         app.drivers.records().remove(&id);
+        drop(inputs); // last: whoever waits for it finds nothing of this task any more
     });
 }
 
@@ -157,7 +224,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Input>) {
+    fn new(app: &App, migration: StoredMigration) -> Self {
+        let (again, pauses) = (BTreeMap::new(), BTreeMap::new());
+        Self { app: app.clone(), migration, again, pauses, pace: Pace::default(), lines: 0, active: Instant::now() }
+    }
+
+    async fn run(mut self, inputs: &mut mpsc::UnboundedReceiver<Input>) {
         let mut arrivals = self.app.agents.arrivals();
         let shutdown = self.app.shutdown.clone();
         if self.migration.state == fog_core::migration::Migration::default() {
@@ -229,6 +301,14 @@ impl Driver {
                 }
             }
             Input::Cancel { by } => self.happened(Event::Cancelled { by }).await,
+            Input::Resolve { word, taken } => {
+                if self.migration.state.resolvable(word.keep, word.destination_is_gone) == Ok(true) {
+                    self.again.clear(); // what was to be repeated belongs to the past
+                    self.pauses.clear();
+                }
+                self.happened(Event::Resolved(word)).await;
+                let _ = taken.send(());
+            }
         }
     }
 
@@ -305,6 +385,7 @@ impl Driver {
         // Each part is measured by one clock: the source's until its answer left, ours from then on.
         if let Some(frozen_ms) = report.frozen_ms {
             record.downtime_ms = Some(frozen_ms);
+            record.frozen_at = now.checked_sub(std::time::Duration::from_secs_f64(frozen_ms.max(0.0) / 1e3)).ok();
         }
         let shipped = record.answered.get(&record::step(Step::Ship)).copied();
         if let (Step::Resume, Some(shipped), Some(frozen_ms)) = (step, shipped, record.downtime_ms) {
@@ -335,8 +416,13 @@ impl Driver {
             self.active = Instant::now();
         }
         record.cause = state.cause.as_ref().map(|cause| record::cause(cause, &record.source, &record.destination));
+        record.resolution =
+            state.resolution.as_ref().map(|word| record::resolution(word, record.resolution.as_ref(), now));
         if state.phase.is_over() && record.finished_at.is_none() {
             record.finished_at = Some(now);
+        }
+        if !state.phase.is_over() {
+            record.finished_at = None; // a person's word took it up again
         }
         if matches!(state.phase, Phase::RolledBack | Phase::RollingBack) {
             record.downtime_ms = None; // that of a move that did not take place
@@ -413,7 +499,8 @@ impl Driver {
             let now = clock::now();
             match self.app.store.commit_migration(&self.migration, now).await {
                 Ok(true) => {
-                    self.app.fleet().committed(&self.migration.record, self.migration.epoch + 1, now);
+                    let owner = self.migration.owner_after();
+                    self.app.fleet().committed(&self.migration.record, owner, self.migration.epoch_after(), now);
                     self.after_change();
                     return commands;
                 }
@@ -428,7 +515,7 @@ impl Driver {
                     // It may have taken place although its reply was lost, and a rollback would then let the container
                     // run twice. So it is only given up when the row says that it did not.
                     let stored = self.app.store.migration(before.record.id).await;
-                    let pending = matches!(&stored, Ok(Some(stored)) if !stored.state.phase.is_committed());
+                    let pending = matches!(&stored, Ok(Some(stored)) if !stored.state.is_owned());
                     if attempt >= COMMIT_TRIES && pending {
                         let message = format!("The database did not take the commit in {attempt} tries: {error}.");
                         return self.refuse_commit(message).await;
@@ -453,7 +540,7 @@ impl Driver {
     }
 
     fn epoch(&self, step: Step) -> u64 {
-        if step.is_after_commit() { self.migration.epoch + 1 } else { self.migration.epoch }
+        self.migration.epoch + self.migration.state.epochs_on(step)
     }
 
     fn order_due(&mut self) {

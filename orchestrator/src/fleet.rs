@@ -494,19 +494,19 @@ impl Fleet {
         self.moving.insert(migration.workload.clone(), moving);
     }
 
-    /// The commit is durable: the destination owns the workload.
-    pub fn committed(&mut self, migration: &Migration, epoch: u64, now: Timestamp) {
+    /// The ownership is durable: the commit's, to the destination, or that of a person's word.
+    pub fn committed(&mut self, migration: &Migration, owner: &str, epoch: u64, now: Timestamp) {
         let workload = &migration.workload;
         self.own(&Ownership {
             workload: workload.clone(),
-            owner: Some(migration.destination.clone()),
+            owner: Some(owner.to_owned()),
             epoch,
             moved_at: Some(now),
             moved_from: Some(migration.source.clone()),
         });
-        let destination = self.node_name(&migration.destination);
+        let owner = self.node_name(owner);
         if let Some(view) = self.workloads.get_mut(workload.as_str()) {
-            view.node = destination;
+            view.node = owner;
             view.missing = 0;
         }
         self.seen_running(workload);
@@ -688,7 +688,7 @@ mod tests {
             assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 0);
         }
         assert_eq!(owner(&fleet), Some("A"));
-        fleet.committed(&migration(), 2, Timestamp::UNIX_EPOCH);
+        fleet.committed(&migration(), "B", 2, Timestamp::UNIX_EPOCH);
         fleet.ended(&migration());
         assert_eq!(heartbeat(&mut fleet, "B", Some(&["web"])), 0);
         assert_eq!(owner(&fleet), Some("B"));

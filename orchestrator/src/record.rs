@@ -44,7 +44,7 @@ pub fn decision(
         reason: migrate.reason.clone(),
         policy_version,
         migration,
-        trigger: Some(word(&migrate.trigger)),
+        trigger: Some(name_of(&migrate.trigger)),
         strategy_reason: Some(migrate.strategy_reason.clone()),
         gain: Some(migrate.gain),
         benefit_s: Some(migrate.benefit_s),
@@ -125,13 +125,13 @@ fn candidate(candidate: &Candidate) -> decision::Candidate {
         reasons: candidate
             .reasons
             .iter()
-            .map(|reason| decision::Reason { code: word(&reason.code), detail: reason.detail.clone() })
+            .map(|reason| decision::Reason { code: name_of(&reason.code), detail: reason.detail.clone() })
             .collect(),
     }
 }
 
 /// The word that a plain enumeration has in JSON.
-fn word<T: serde::Serialize>(value: &T) -> String {
+fn name_of<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
@@ -149,6 +149,8 @@ pub fn migration(id: Uuid, decision: &decision::Decision, migrate: &Migrate, now
         decision: decision.id,
         phase: wire::Phase::Inspecting,
         cause: None,
+        resolution: None,
+        frozen_at: None,
         progress: None,
         created_at: now,
         finished_at: None,
@@ -255,4 +257,25 @@ pub fn cause(cause: &core::Cause, source: &str, destination: &str) -> wire::Caus
         core::Role::Destination => destination.to_owned(),
     });
     wire::Cause { step: cause.step.map(step), node, message: cause.message.clone(), log: cause.log.clone() }
+}
+
+/// A person's word for the protocol.
+pub fn word(asked: &wire::ResolveRequest, by: String) -> core::Resolve {
+    let keep = match asked.keep {
+        wire::Keep::Source => core::Role::Source,
+        wire::Keep::Destination => core::Role::Destination,
+    };
+    core::Resolve { keep, destination_is_gone: asked.destination_is_gone, by }
+}
+
+/// A person's word for people; `before`: what was known of it.
+pub fn resolution(taken: &core::Resolution, before: Option<&wire::Resolution>, now: Timestamp) -> wire::Resolution {
+    let keep = match taken.keep {
+        core::Role::Source => wire::Keep::Source,
+        core::Role::Destination => wire::Keep::Destination,
+    };
+    let known =
+        wire::Resolution { keep, by: taken.by.clone(), at: now, destination_is_gone: taken.destination_is_gone };
+    let at = before.filter(|before| wire::Resolution { at: now, ..(*before).clone() } == known).map_or(now, |b| b.at);
+    wire::Resolution { at, ..known }
 }

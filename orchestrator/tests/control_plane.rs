@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fog_api::agent::{Failure, FailureKind, Step};
 use fog_api::migration::Phase;
+use fog_sim::trouble::Trouble;
 use fog_sim::world::World;
 use support::Orchestrator;
 
@@ -195,4 +196,113 @@ async fn a_hangup_reloads_the_policy_and_a_bad_file_changes_nothing() {
     orchestrator.until("the bad policy is refused", refused).await;
     assert!(orchestrator.log().contains("policy.toml:1:"), "with its place");
     assert_eq!(orchestrator.get("/v1/policy").await["version"], 2);
+}
+
+/// Somebody removed the held copy: after the commit only the source's frozen copy is left, and a person decides.
+async fn failed_after_its_commit(world: &Arc<World>) -> (Orchestrator, String) {
+    let orchestrator = two_nodes(world).await;
+    world.set_fault(Box::new(|_, step| {
+        let gone = Failure { kind: FailureKind::Gone, message: "somebody removed it".into(), log: Vec::new() };
+        (step == Step::Resume).then_some(gone)
+    }));
+    let id = orchestrator.migrate("looper", "B").await;
+    let migration = orchestrator.over(&id).await;
+    assert_eq!(migration.phase, Phase::Failed, "{migration:?}");
+    assert!(migration.frozen_at.is_some_and(|at| at >= migration.created_at), "{migration:?}");
+    assert_eq!(world.running("looper"), Vec::<String>::new(), "nothing runs without a word");
+    (orchestrator, id)
+}
+
+#[tokio::test]
+async fn a_person_lets_the_source_go_on_after_a_failure_behind_the_commit() {
+    let world = Arc::new(World::default());
+    let (mut orchestrator, id) = failed_after_its_commit(&world).await;
+    let path = format!("/v1/migrations/{id}/resolve");
+    let (status, body) = orchestrator.post(&path, serde_json::json!({"keep": "nobody"})).await;
+    assert_eq!(status, 400, "{body}");
+    let (status, body) =
+        orchestrator.post(&format!("{path}?dry_run=true"), serde_json::json!({"keep": "source"})).await;
+    assert_eq!((status, &body["phase"], &body["resolution"]), (200, &"failed".into(), &serde_json::Value::Null));
+    // The wrong word first: there is nothing at B any more, which leaves the source's copy as it is.
+    let (status, body) = orchestrator.post(&path, serde_json::json!({"keep": "destination"})).await;
+    assert_eq!((status, &body["resolution"]["keep"]), (202, &"destination".into()), "{body}");
+    assert_eq!(orchestrator.over(&id).await.phase, Phase::Failed);
+    let (status, body) = orchestrator.post(&path, serde_json::json!({"keep": "source"})).await;
+    assert_eq!((status, &body["resolution"]["keep"]), (202, &"source".into()), "{body}");
+    // Whatever comes in between: it is written down.
+    orchestrator.kill();
+    orchestrator.restart().await;
+    let migration = orchestrator.over(&id).await;
+    assert_eq!(migration.phase, Phase::RolledBack, "{migration:?}");
+    assert!(migration.cause.is_some_and(|cause| cause.message.contains("removed")), "why it came to that");
+    let clean = || async { (world.holding("looper") == ["A"]).then_some(()) };
+    orchestrator.until("B holds nothing", clean).await;
+    assert_eq!(world.running("looper"), ["A"]);
+    assert_eq!(orchestrator.owner("looper").await, ("A".to_owned(), 3));
+    let (status, body) = orchestrator.post(&path, serde_json::json!({"keep": "source"})).await;
+    assert_eq!(status, 200, "said twice is said once: {body}");
+    let (status, body) = orchestrator.post(&path, serde_json::json!({"keep": "destination"})).await;
+    assert_eq!((status, body["type"].as_str()), (409, Some("urn:fogshift:problem:not-resolvable")), "{body}");
+    let audit = orchestrator.list("/v1/audit").await;
+    assert!(audit.iter().any(|entry| entry["path"] == path && entry["status"] == 202), "{audit:?}");
+    world.set_fault(Box::new(|_, _| None));
+    orchestrator.workload_on("looper", "A").await;
+    let again = orchestrator.over(&orchestrator.migrate("looper", "B").await).await;
+    assert_eq!(again.phase, Phase::Done, "{again:?}");
+    assert_eq!(orchestrator.owner("looper").await, ("B".to_owned(), 4));
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_person_keeps_the_destination_and_the_last_copy_goes_last() {
+    let world = Arc::new(World::default());
+    let orchestrator = two_nodes(&world).await;
+    let first = std::sync::atomic::AtomicBool::new(true);
+    world.set_fault(Box::new(move |_, step| {
+        let lost = Failure { kind: FailureKind::Lost, message: "its memory never came".into(), log: Vec::new() };
+        (step == Step::Settle && first.swap(false, std::sync::atomic::Ordering::SeqCst)).then_some(lost)
+    }));
+    let id = orchestrator.migrate("looper", "B").await;
+    assert_eq!(orchestrator.over(&id).await.phase, Phase::Failed);
+    let path = format!("/v1/migrations/{id}/resolve");
+    let (status, body) = orchestrator.post(&path, serde_json::json!({"keep": "destination"})).await;
+    assert_eq!(status, 202, "{body}");
+    let migration = orchestrator.over(&id).await;
+    assert_eq!(migration.phase, Phase::Done, "{migration:?}");
+    let clean = || async { (world.holding("looper") == ["B"]).then_some(()) };
+    orchestrator.until("A holds nothing", clean).await;
+    assert_eq!(world.running("looper"), ["B"]);
+    let orders = world.orders();
+    let at = |step| orders.iter().position(|(_, now, epoch)| (*now, *epoch) == (step, 3)).unwrap();
+    assert!(at(Step::Settle) < at(Step::Discard), "{orders:?}");
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+/// The destination is a machine that never comes back; only a person can know that.
+#[tokio::test]
+async fn a_destination_that_burned_is_not_waited_for() {
+    let world = Arc::new(World::default());
+    let orchestrator = two_nodes(&world).await;
+    let (reached, mut wait) = tokio::sync::mpsc::unbounded_channel();
+    world.set_troubles(Box::new(move |node, step| {
+        (node == "B" && step == Step::Resume && reached.send(()).is_ok()).then_some(Trouble::DiesBefore)
+    }));
+    let id = orchestrator.migrate("looper", "B").await;
+    tokio::time::timeout(support::DEADLINE, wait.recv()).await.expect("the step is reached");
+    orchestrator.nodes[1].abort();
+    let path = format!("/v1/migrations/{id}/resolve");
+    let (status, body) = orchestrator.post(&path, serde_json::json!({"keep": "source"})).await;
+    assert_eq!(status, 202, "{body}");
+    let decided = || async {
+        let migration = orchestrator.get(&format!("/v1/migrations/{id}")).await;
+        (migration["phase"] == "rolling-back").then_some(())
+    };
+    orchestrator.until("it waits for B", decided).await;
+    assert_eq!(world.running("looper"), Vec::<String>::new(), "B may run it: A waits");
+    let word = serde_json::json!({"keep": "source", "destination_is_gone": true});
+    let (status, body) = orchestrator.post(&path, word).await;
+    assert_eq!(status, 202, "{body}");
+    assert_eq!(orchestrator.over(&id).await.phase, Phase::RolledBack);
+    assert_eq!(world.running("looper"), ["A"]);
+    assert_eq!(orchestrator.owner("looper").await, ("A".to_owned(), 3));
 }

@@ -107,6 +107,7 @@ async fn try_run(channel: &mut Channel) -> Result<std::convert::Infallible, Ende
         "connected"
     );
     channel.peers.send_replace(welcome.peers);
+    channel.connected.send_replace(true);
     if let Some(wanted) = interval_of(welcome.sample_interval_s) {
         channel.interval.send_if_modified(|current| std::mem::replace(current, wanted) != wanted);
     }

@@ -8,6 +8,7 @@ mod criu;
 mod docker;
 pub mod fix;
 mod kernel;
+mod migrations;
 mod resources;
 mod runc;
 pub mod table;
@@ -49,6 +50,7 @@ pub async fn examine(config: &Config) -> Findings {
     checks.extend(docker::checks(config, &daemon).await);
     checks.push(cgroup::check());
     checks.extend(resources::checks(config, daemon.as_ref().ok()));
+    checks.extend(migrations::checks(config));
     Findings {
         can_migrate: checks.iter().all(|check| check.status != Status::Fail),
         checks,

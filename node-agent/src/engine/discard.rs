@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use fog_api::agent::{Command, FailureKind, Report, Role};
+use serde_json::Value;
 
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
-use super::inspect::init_of;
-use super::{Engine, Inner, connections, volumes};
+use super::inspect::{init_of, state_is};
+use super::{Engine, Inner, connections, peer, volumes};
 
 pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let Some(record) = inner.record(command.migration) else {
@@ -19,7 +20,18 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult
     }
     let mut memory = None;
     if let Some(container) = &record.container {
-        if record.memory_pending {
+        let persons_word = record.is_a_persons_word(command.epoch);
+        if persons_word {
+            let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+            let runs = |inspect: &Value| state_is(inspect, "Running") && !state_is(inspect, "Paused");
+            if inspect.as_ref().is_some_and(runs) {
+                return Err(Cause::refused(format!(
+                    "{} runs here: somebody unpaused it. It is not removed; stop it if it is not wanted.",
+                    command.workload
+                )));
+            }
+        }
+        if record.memory_pending && !persons_word {
             // Not before the destination has all of the memory that only this copy holds.
             let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
             memory = inner
@@ -38,6 +50,7 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult
     }
     Folder::of(inner, command.migration).remove().await?;
     inner.note(command, Role::Source, |record| record.closed = true).await?;
+    peer::forget(inner, command.migration).await;
     Ok(Report { memory, ..Report::default() })
 }
 

@@ -36,6 +36,7 @@ mod inspect;
 mod lanes;
 mod memory;
 mod open_files;
+mod peer;
 mod recover;
 mod reserve;
 mod restore;

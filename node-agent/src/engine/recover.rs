@@ -31,6 +31,7 @@ impl Engine {
                 restores.extend(record.container.as_ref().map(OsString::from));
             }
         }
+        self.recover_tickets();
         keep_only(&self.0.config.images_dir, &images)?;
         keep_only(&self.0.config.run_dir.join("restore"), &restores)
     }

@@ -12,7 +12,7 @@ use super::address::{self, Judged};
 use super::failure::{Cause, StepResult};
 use super::images::{self, Folder};
 use super::inspect::{id_of, refusal};
-use super::{Inner, blocking, files_in, image, volumes};
+use super::{Inner, blocking, files_in, image, peer, volumes};
 use crate::journal::create_private_folder;
 use crate::runtime::{port_is_free, specification};
 use crate::transfer::TicketKey;
@@ -27,6 +27,7 @@ pub(super) async fn reserve(
     ticket: &Ticket,
     source: &str,
 ) -> StepResult {
+    let secret = ticket;
     let ticket = TicketKey::decode(ticket)
         .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
     let Looked { findings, image, address } = look(inner, specification).await?;
@@ -48,6 +49,7 @@ pub(super) async fn reserve(
 
     let folder = Folder::of(inner, command.migration);
     folder.create().await?;
+    peer::remember(inner, command.migration, secret, None).await;
     inner.arrivals.expect(command.migration, ticket, folder.path(), source);
     inner.memory.expect(inner, command.migration, &folder)?;
     inner.files.begin(inner, command, specification, image.is_none());

@@ -21,7 +21,7 @@ use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
 use super::memory::{Ahead, Held, MOST_ROUNDS, Move};
-use super::{Inner, Reporter, address, blocking, budget, image, ms_since, volumes};
+use super::{Inner, Reporter, address, blocking, budget, image, ms_since, peer, volumes};
 use crate::journal::Record;
 use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
@@ -56,17 +56,20 @@ pub(super) async fn ship(
     let container = id_of(&inspect)?;
     let policy = specification::restart_policy(&inspect);
     let (id, saved, epoch) = (container.clone(), policy.clone(), command.epoch);
+    let daemon = inner.world.daemon().await;
     let moving = volumes::moving_names(&inspect);
     inner
         .note(command, Role::Source, move |record| {
             record.begun.push((Step::Ship, epoch));
             record.container = Some(id);
             record.restart_policy = Some(saved);
+            record.daemon = daemon;
             record.volumes = moving;
         })
         .await?;
     let folder = Folder::of(inner, command.migration);
     folder.create().await?;
+    peer::remember(inner, command.migration, way.ticket, Some(&destination.transfer_address)).await;
 
     let mut files = FilesOut::of(inner, &inspect).await?;
     let log = Console::of(&inspect);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use fog_api::agent::{Command, FailureKind, Report, Role, Step};
+use serde_json::Value;
 
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::{init_of, state_is};
-use super::{Engine, Inner, connections};
+use super::{Engine, Inner, connections, peer};
 use crate::journal::Record;
 use crate::runtime::{DockerError, specification};
 
@@ -43,6 +44,7 @@ pub(super) async fn thaw(inner: &Arc<Inner>, command: &Command) -> StepResult {
             record.memory_pending = false;
         })
         .await?;
+    peer::forget(inner, command.migration).await;
     match inspect {
         Some(inspect) if state_is(&inspect, "Running") && !state_is(&inspect, "Paused") => {
             Ok(Report { seen_running: Some(true), ..Report::default() })
@@ -85,13 +87,51 @@ async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<()
             Ok(()) | Err(DockerError::NotFound(_)) => {}
             Err(error) => return Err(Cause::docker("restore the restart policy")(error)),
         }
+        restart(inner, container, record, policy).await?;
     }
     Ok(())
+}
+
+/// A daemon or a node that was started anew ended the frozen container, and did not restart it: its policy was taken away for
+/// the freeze. What the policy would have brought about is done now. What a user stopped stays stopped.
+async fn restart(inner: &Arc<Inner>, container: &str, record: &Record, policy: &Value) -> Result<(), Cause> {
+    let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    let Some(inspect) = inspect.filter(|inspect| record.froze && !state_is(inspect, "Running")) else { return Ok(()) };
+    let now = inner.world.daemon().await;
+    let exit_code = inspect.pointer("/State/ExitCode").and_then(Value::as_i64).unwrap_or_default();
+    if !owes_a_restart(record.daemon.as_deref(), now.as_deref(), policy, exit_code) {
+        return Ok(());
+    }
+    tracing::warn!(
+        workload = record.workload,
+        "Docker was restarted while it was frozen; its restart policy starts it anew"
+    );
+    inner.world.start(container).await.map_err(Cause::docker("restart the container as its policy says"))
+}
+
+fn owes_a_restart(before: Option<&str>, now: Option<&str>, policy: &Value, exit_code: i64) -> bool {
+    let other_daemon = before.is_some() && now.is_some() && before != now;
+    let wanted = match policy.get("Name").and_then(Value::as_str) {
+        Some("always" | "unless-stopped") => true,
+        Some("on-failure") => exit_code != 0,
+        _ => false,
+    };
+    other_daemon && wanted
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_is_made_up_for_only_after_another_daemon() {
+        let policy = |name: &str| serde_json::json!({ "Name": name });
+        let owes = |before, now, name, code| owes_a_restart(before, now, &policy(name), code);
+        assert!(owes(Some("a"), Some("b"), "always", 0) && owes(Some("a"), Some("b"), "unless-stopped", 137));
+        assert!(owes(Some("a"), Some("b"), "on-failure", 137) && !owes(Some("a"), Some("b"), "on-failure", 0));
+        assert!(!owes(Some("a"), Some("a"), "always", 137), "a user stopped it");
+        assert!(!owes(None, Some("b"), "always", 137) && !owes(Some("a"), Some("b"), "no", 137));
+    }
 
     /// `tests/model` shows what happens otherwise (`ThawsWhatIsClosed`): the container runs twice.
     #[test]

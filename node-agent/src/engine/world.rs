@@ -55,6 +55,17 @@ pub trait World: Debug + Send + Sync {
     /// Thaws every task.
     fn unpause<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
 
+    /// Starts a container anew, as Docker starts any.
+    fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {
+        let reason = format!("{container} cannot be started here");
+        Box::pin(async move { Err(DockerError::Unreachable(reason)) })
+    }
+
+    /// Which Docker daemon runs; `None`: that is not known.
+    fn daemon(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { None })
+    }
+
     /// Kills and removes a container.
     fn remove<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
 
@@ -126,6 +137,14 @@ impl World for Host {
 
     fn unpause<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {
         Box::pin(self.docker.unpause(container))
+    }
+
+    fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {
+        Box::pin(self.docker.start(container))
+    }
+
+    fn daemon(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { blocking(crate::runtime::daemon).await.ok().flatten() })
     }
 
     fn remove<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {

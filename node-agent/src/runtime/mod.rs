@@ -3,6 +3,7 @@
 //! Ordinary calls go through bollard's types. Reading a container's configuration and creating
 //! one out of it go through [`raw`], so that no field is lost which bollard does not know yet.
 
+mod daemon;
 pub mod observe;
 pub mod obstacles;
 mod ports;
@@ -10,6 +11,7 @@ mod raw;
 mod resource_limits;
 pub mod specification;
 
+pub use daemon::daemon;
 pub use obstacles::{lasting_obstacles, obstacles};
 pub use ports::port_is_free;
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::incoming;
 use super::pages::PageLink;
 use super::seal::TicketKey;
+use super::wire::Stands;
 use crate::files::Piece;
 
 /// Connections that may be in their handshake at once. Strangers beyond that wait in the kernel's queue, at
@@ -99,6 +100,16 @@ impl std::fmt::Debug for TakesPages {
     }
 }
 
+/// Says how a migration stands here; must not block for long.
+#[derive(Clone)]
+pub struct AnswersPeers(pub Arc<dyn Fn(Uuid) -> Stands + Send + Sync>);
+
+impl std::fmt::Debug for AnswersPeers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnswersPeers")
+    }
+}
+
 impl Slot {
     /// True for the first who asks.
     pub(super) fn take(&self) -> bool {
@@ -115,13 +126,16 @@ impl Slot {
 #[derive(Debug, Default)]
 pub struct Arrivals {
     slots: Mutex<HashMap<Uuid, Arc<Slot>>>,
+    /// Tickets of migrations that peers may still ask about.
+    kept: Mutex<HashMap<Uuid, TicketKey>>,
+    answers: OnceLock<AnswersPeers>,
     pub(super) bandwidth: Arc<super::Bandwidth>,
 }
 
 impl Arrivals {
     /// Nothing is expected yet.
     pub fn new(bandwidth: Arc<super::Bandwidth>) -> Arrivals {
-        Arrivals { slots: Mutex::default(), bandwidth }
+        Arrivals { bandwidth, ..Arrivals::default() }
     }
 
     /// Expects a stream whose files go into `folder`, one folder a [`super::Kind`].
@@ -191,6 +205,30 @@ impl Arrivals {
         if let Some(slot) = self.lock().remove(&migration) {
             slot.cancel.cancel();
         }
+    }
+
+    /// Keeps a ticket with which a peer may ask about the migration, also when nothing of it is expected any more.
+    pub fn keep(&self, migration: Uuid, ticket: TicketKey) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(migration, ticket);
+    }
+
+    /// Keeps only the tickets of these migrations.
+    pub fn keep_only(&self, known: impl Fn(Uuid) -> bool) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|migration, _| known(*migration));
+    }
+
+    /// Who says how a migration stands here. The first one counts.
+    pub fn answer_with(&self, answers: AnswersPeers) {
+        let _ = self.answers.set(answers);
+    }
+
+    pub(super) fn stands(&self, migration: Uuid) -> Stands {
+        self.answers.get().map_or(Stands::Open, |answers| (answers.0)(migration))
+    }
+
+    pub(super) fn ticket(&self, migration: Uuid) -> Option<TicketKey> {
+        let expected = self.slot(migration).map(|slot| slot.ticket.clone());
+        expected.or_else(|| self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&migration).cloned())
     }
 
     pub(super) fn slot(&self, migration: Uuid) -> Option<Arc<Slot>> {

@@ -43,12 +43,18 @@ pub(super) async fn serve(
     stream.set_nodelay(true)?;
     let user_timeout = u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(&stream, user_timeout).map_err(std::io::Error::from)?;
-    let ticket_of = |migration| arrivals.slot(migration).map(|slot| slot.ticket.clone());
+    let ticket_of = |migration| arrivals.ticket(migration);
     let session = timeout(handshake::DEADLINE, welcome(&mut stream, ticket_of));
     let session = session.await.map_err(|_| TransferError::Handshake("took too long to introduce itself"))??;
     drop(handshaking);
     tracing::Span::current().record("migration", tracing::field::display(session.migration));
 
+    if session.purpose == Purpose::Ask {
+        let mut writer = FrameWriter::new(stream, session.seal(End::Destination));
+        writer.write(&Frame::Stands(arrivals.stands(session.migration))).await?;
+        writer.shutdown().await;
+        return Ok(());
+    }
     let slot = arrivals.slot(session.migration).ok_or(TransferError::Handshake("came too late"))?;
     if let Purpose::Memory(lane) = session.purpose {
         let takes = slot.pages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();

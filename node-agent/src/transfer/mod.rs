@@ -37,11 +37,11 @@ mod seal;
 mod tests;
 mod wire;
 
-pub use arrivals::{Arrival, Arrivals, Delivered, Delivery, Received, TakesPages};
+pub use arrivals::{AnswersPeers, Arrival, Arrivals, Delivered, Delivery, Received, TakesPages};
 pub use bandwidth::Bandwidth;
-pub use outgoing::{Outgoing, page_link};
+pub use outgoing::{Outgoing, ask, page_link};
 pub use seal::TicketKey;
-pub use wire::Kind;
+pub use wire::{Kind, Stands};
 
 use std::time::Duration;
 

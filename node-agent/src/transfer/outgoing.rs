@@ -14,7 +14,7 @@ use super::handshake::{self, greet};
 use super::link::{FrameReader, FrameWriter};
 use super::pages::{Lane, PageLink};
 use super::seal::{End, Purpose, Session, TicketKey};
-use super::wire::{Frame, Kind};
+use super::wire::{Frame, Kind, Stands};
 use super::{CHUNK, IDLE, TransferError};
 use crate::files::Piece;
 
@@ -51,6 +51,15 @@ pub async fn page_link(
 ) -> Result<PageLink, TransferError> {
     let (stream, session) = connect(address, migration, ticket, Purpose::Memory(lane)).await?;
     Ok(PageLink::new(stream, &session, End::Source, lane)?)
+}
+
+/// Asks the destination how a migration stands there.
+pub async fn ask(address: &str, migration: Uuid, ticket: TicketKey) -> Result<Stands, TransferError> {
+    let (stream, session) = connect(address, migration, ticket, Purpose::Ask).await?;
+    match FrameReader::new(stream, session.seal(End::Destination)).read(handshake::DEADLINE).await? {
+        Frame::Stands(stands) => Ok(stands),
+        _ => Err(TransferError::Damaged("a frame that does not belong here")),
+    }
 }
 
 /// A connection that both ends have proven to be the right one.

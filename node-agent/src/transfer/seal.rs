@@ -45,6 +45,8 @@ pub(super) enum Purpose {
     State,
     /// Memory.
     Memory(super::pages::Lane),
+    /// How the migration stands at the destination.
+    Ask,
 }
 
 impl Purpose {
@@ -53,6 +55,7 @@ impl Purpose {
             Purpose::State => 0,
             Purpose::Memory(super::pages::Lane::Bulk) => 1,
             Purpose::Memory(super::pages::Lane::Urgent) => 2,
+            Purpose::Ask => 9,
         }
     }
 
@@ -61,6 +64,7 @@ impl Purpose {
             0 => Some(Purpose::State),
             1 => Some(Purpose::Memory(super::pages::Lane::Bulk)),
             2 => Some(Purpose::Memory(super::pages::Lane::Urgent)),
+            9 => Some(Purpose::Ask),
             _ => None,
         }
     }

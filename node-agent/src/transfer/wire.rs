@@ -71,6 +71,23 @@ pub(super) enum Frame<'a> {
     Prepared,
     /// Nothing, at length.
     Padding(&'a [u8]),
+    /// How the migration stands at the destination.
+    Stands(Stands),
+}
+
+/// How a migration stands at its destination, as its own journal has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// Nothing is decided there.
+    Open,
+    /// The container was let run there: the migration was committed.
+    Runs,
+    /// Its copy was removed, as only a roll back orders: the migration was not committed and never will be.
+    Abandoned,
+}
+
+impl Stands {
+    const ALL: [Stands; 3] = [Stands::Open, Stands::Runs, Stands::Abandoned];
 }
 
 impl<'a> Frame<'a> {
@@ -128,6 +145,7 @@ impl<'a> Frame<'a> {
                 body.push(19);
                 body.extend(nothing);
             }
+            Frame::Stands(stands) => body.extend([32, stands as u8]),
         }
     }
 
@@ -183,6 +201,13 @@ impl<'a> Frame<'a> {
                 };
             }
             19 => return Ok(Frame::Padding(rest)),
+            32 => {
+                let stands = rest.first().and_then(|code| Stands::ALL.get(usize::from(*code)));
+                return match (stands, rest.len()) {
+                    (Some(stands), 1) => Ok(Frame::Stands(*stands)),
+                    _ => Err(TransferError::Damaged("an answer")),
+                };
+            }
             3 => Frame::EndOfFile,
             4 => Frame::EndOfHistory,
             5 => Frame::Alive,
@@ -233,6 +258,7 @@ mod tests {
                 Frame::Change(&content), Frame::Block { offset: bytes, content: &content }, Frame::Ask, Frame::Reached,
                 Frame::Offer, Frame::Wanted, Frame::Archive(&content), Frame::MemoryApart { commit_first: files > 9 },
                 Frame::Prepared,
+                Frame::Stands(Stands::Open), Frame::Stands(Stands::Runs), Frame::Stands(Stands::Abandoned),
             ] {
                 let body = body(&frame);
                 prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);

@@ -24,7 +24,7 @@ use crate::doctor;
 use crate::drain::Drain;
 use crate::identity::Identity;
 use crate::list::List;
-use crate::migration::{LogLine, Migration, MigrationRequest};
+use crate::migration::{LogLine, Migration, MigrationRequest, ResolveRequest};
 use crate::node::{Link, Node, Samples};
 use crate::policy::{PolicyCheck, PolicyDifference, PolicyRequest, PolicyVersion, PolicyView, RollbackRequest};
 use crate::preflight::Preflight;
@@ -205,6 +205,14 @@ impl Client {
     /// Asks a migration to stop and roll back; possible until its commit.
     pub async fn cancel(&self, id: Uuid) -> Result<Migration, ClientError> {
         self.post(&["v1", "migrations", &id.to_string(), "cancel"], None::<&()>).await
+    }
+
+    /// Says which end keeps the workload of a migration that cannot end by itself; `dry_run`: only whether that is possible.
+    pub async fn resolve(&self, id: Uuid, word: &ResolveRequest, dry_run: bool) -> Result<Migration, ClientError> {
+        let query = [("dry_run", dry_run.then(|| "true".to_owned()))];
+        let path = ["v1", "migrations", &id.to_string(), "resolve"];
+        let request = self.request(Method::POST, &path, &query)?.timeout(REQUEST_TIMEOUT).json(word);
+        self.read(self.send(request).await?).await
     }
 
     /// Decisions, newest first.

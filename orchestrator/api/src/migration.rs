@@ -51,6 +51,51 @@ pub struct MigrationRequest {
     pub strategy: Strategy,
 }
 
+/// `POST /v1/migrations/{id}/resolve`: which end keeps the workload of a migration that cannot end by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// `source`: its frozen copy goes on, as of the freeze. `destination`: its copy stays, and is started anew if it does not
+    /// run; the source's frozen copy is removed.
+    pub keep: Keep,
+    /// The destination is out of the world for good and nothing runs there: its answer is not waited for. Should it come back
+    /// all the same, its copy is removed.
+    #[serde(default)]
+    pub destination_is_gone: bool,
+}
+
+/// An end of a migration that keeps the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The node that had it.
+    Source,
+    /// The node that was to have it.
+    Destination,
+}
+
+impl std::fmt::Display for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Keep::Source => "source",
+            Keep::Destination => "destination",
+        })
+    }
+}
+
+/// What a person decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resolution {
+    /// Which end keeps the workload.
+    pub keep: Keep,
+    /// Who said so.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Nobody waits for the destination.
+    pub destination_is_gone: bool,
+}
+
 /// Where a migration stands. The states and their transitions are drawn in `fog-core`'s `migration` module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -151,6 +196,13 @@ pub struct Migration {
     pub phase: Phase,
     /// Why it was rolled back or failed.
     pub cause: Option<Cause>,
+    /// A person's word on which end keeps the workload, where one was needed.
+    #[serde(default)]
+    pub resolution: Option<Resolution>,
+    /// The freeze at the source, by the orchestrator's clock: the container's last state there. When the source's copy is
+    /// kept after the commit, what happened since is lost.
+    #[serde(default)]
+    pub frozen_at: Option<Timestamp>,
     /// What is going on in the current phase, while it runs.
     pub progress: Option<StageProgress>,
     /// When it was asked for.

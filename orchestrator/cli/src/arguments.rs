@@ -159,6 +159,11 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// What only a person can decide about a migration.
+    Migration {
+        #[command(subcommand)]
+        command: MigrationCommand,
+    },
     /// What changes, as it happens.
     Events(Events),
     /// Who changed what, when, and how it was answered; newest first.
@@ -228,6 +233,38 @@ pub(crate) struct Drain {
     /// Only say what would be done.
     #[arg(long, conflicts_with_all = ["wait", "deadline"])]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrationCommand {
+    /// Say which end keeps a workload whose migration cannot end by itself: it failed after its commit, or its destination does
+    /// not answer any more.
+    Resolve(Resolve),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// A migration's id or the beginning of it, a workload's name (its latest migration), or `last`.
+    #[arg(value_name = "MIGRATION")]
+    pub(crate) migration: String,
+    /// `source`: its frozen copy goes on, as of the freeze. `destination`: its copy stays, started anew if it does not run, and the
+    /// source's frozen copy is removed.
+    #[arg(long, value_enum)]
+    pub(crate) keep: KeepName,
+    /// The destination is out of the world for good and nothing runs there: do not wait until it has given up its copy.
+    #[arg(long)]
+    pub(crate) destination_is_gone: bool,
+    /// Only say whether that is possible.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeepName {
+    /// The node that had it.
+    Source,
+    /// The node that was to have it.
+    Destination,
 }
 
 #[derive(Debug, Subcommand)]

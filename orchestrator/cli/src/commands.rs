@@ -12,6 +12,7 @@ mod events;
 mod explain;
 mod man;
 mod migrate;
+mod migration_resolve;
 mod migrations;
 mod nodes;
 mod offline;
@@ -27,7 +28,7 @@ mod top;
 mod version;
 mod workloads;
 
-use crate::arguments::{Command, PolicyCommand};
+use crate::arguments::{Command, MigrationCommand, PolicyCommand};
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
 
@@ -68,6 +69,9 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<Exit, Fai
         Command::Uncordon { node, dry_run } => drain::uncordon(session, &node, dry_run).await,
         Command::Drain(asked) => drain::run(session, &asked).await,
         Command::Cancel { migration, dry_run } => cancel::run(session, &migration, dry_run).await,
+        Command::Migration { command: MigrationCommand::Resolve(asked) } => {
+            migration_resolve::run(session, &asked).await
+        }
         Command::Events(asked) => events::run(session, asked).await,
         Command::Audit { limit } => audit::run(session, limit).await,
         Command::Config => config::run(session),

@@ -10,6 +10,11 @@
 //!                                 │ thaw: seen running                           │ resume
 //!                                 ▼                                              ▼
 //!                            RolledBack                                     Discarding ── discard ∥ settle ──► Done
+//!
+//!            abandon           one transaction          thaw: seen running
+//! keep the source ──► RollingBack ──► Committing ──► RollingBack ──► RolledBack      a person's word, see `resolve.rs`:
+//! keep the destination ─────────────► Committing ──► Discarding ───► Done            from Failed, Resuming, Discarding
+//!                        one transaction   settle: seen running, discard
 //! ```
 //!
 //! | phase | who runs it | who holds a frozen copy | a failure there |
@@ -20,11 +25,20 @@
 //! | Resuming | destination, from the step's success on | source | the step is repeated; only `gone` ends it, as Failed |
 //! | Discarding | destination | source, until discarded | the steps are repeated until done |
 //! | RollingBack | source, from the step's success on | destination, until abandoned | the steps are repeated; only `gone` ends it |
+//! | Failed, not committed | nobody: somebody removed or stopped the source's | nobody | it is the source's; there is nothing to undo |
+//! | Failed, committed | nobody: the destination's is gone, or lost memory | source | nothing is ordered until a person says which end to keep |
+//! | RollingBack, by a person's word | nobody, then the source | source; the destination's is removed first | the steps are repeated; `gone` at the source ends it as Failed |
+//! | Committing, by a person's word | nobody | source | a refused transaction ends it as Failed again; a lost reply is asked again |
+//! | Discarding, by a person's word | destination, from `settle`'s success on | source, until then | the steps are repeated; `gone` at the destination ends it as Failed, with the source's copy whole |
 //!
 //! Two rules make it safe. Steps before the commit can only be undone, steps after it only be done
 //! again: no state orders both `resume` and `thaw`. And a restored copy is held, no task of it runs,
 //! until `resume`, which is ordered only after the commit. So a destination that cannot be reached
 //! never stops a roll back.
+
+mod resolve;
+
+pub use resolve::{Resolution, Resolve, ResolveRefusal};
 
 use std::collections::BTreeSet;
 
@@ -240,6 +254,8 @@ pub enum Event {
         /// Who.
         by: String,
     },
+    /// A person said which end is to keep the workload. One that [`Migration::resolvable`] refuses changes nothing.
+    Resolved(Resolve),
 }
 
 /// What is to be done about it. Nothing in a command leaves the executor a choice.
@@ -264,11 +280,14 @@ pub struct Migration {
     pub reserved: bool,
     /// Why it is being or was rolled back, or failed.
     pub cause: Option<Cause>,
+    /// A person's word on it, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
 }
 
 impl Default for Migration {
     fn default() -> Self {
-        Self { phase: Phase::Inspecting, outstanding: BTreeSet::new(), reserved: false, cause: None }
+        Self { phase: Phase::Inspecting, outstanding: BTreeSet::new(), reserved: false, cause: None, resolution: None }
     }
 }
 
@@ -295,6 +314,11 @@ impl Migration {
             }
             Event::Begin => Vec::new(),
             Event::Answered { step, outcome } => self.answered(step, outcome),
+            Event::Resolved(word) => self.resolved(word),
+            Event::Committed if self.phase == Phase::Committing && self.resolution.is_some() => self.owned(),
+            Event::CommitRefused { message } if self.phase == Phase::Committing && self.resolution.is_some() => {
+                self.not_owned(message)
+            }
             Event::Committed if self.phase == Phase::Committing => {
                 self.phase = Phase::Resuming;
                 self.order(&[Step::Resume])
@@ -321,6 +345,10 @@ impl Migration {
             self.learn_the_cause(step, outcome);
             return Vec::new(); // overtaken by a roll back, or a repetition
         }
+        let outcome = match self.answered_after_a_word(step, outcome) {
+            Ok(commands) => return commands,
+            Err(outcome) => outcome,
+        };
         match outcome {
             Ok(()) => {
                 self.outstanding.remove(&step);

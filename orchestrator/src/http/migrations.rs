@@ -6,7 +6,7 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use fog_api::decision::Decision;
 use fog_api::list::List;
-use fog_api::migration::{LogLine, Migration, MigrationRequest, Phase};
+use fog_api::migration::{LogLine, Migration, MigrationRequest, Phase, ResolveRequest};
 use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -17,9 +17,9 @@ use super::input::{Id, Json, Parameters};
 use super::listing::{Conditions, Listed, Paging, SortKey};
 use super::writes::Dry;
 use crate::app::App;
-use crate::driver::Input;
+use crate::driver::{self, Input};
 use crate::record::{self, AskedBy};
-use crate::store::Listing;
+use crate::store::{Listing, StoreError};
 use crate::{clock, planner, snapshot};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -192,6 +192,37 @@ pub(super) async fn cancel(
     }
     if !in_time || !app.drivers.give(id, Input::Cancel { by: by.name }) {
         return Err(RouteError::TooLate { id, phase: migration.phase });
+    }
+    Ok((StatusCode::ACCEPTED, [(LOCATION, format!("/v1/migrations/{id}"))], axum::Json(migration)).into_response())
+}
+
+/// Says which end keeps the workload of a migration that cannot end by itself: one that failed after its commit, or whose
+/// destination does not answer any more. The other end gives up first.
+#[utoipa::path(post, path = "/v1/migrations/{id}/resolve", tag = "migrations", params(("id" = uuid::Uuid, Path, description = "The migration's id.")),
+    request_body = ResolveRequest, responses(
+    (status = 200, description = "It could be resolved like that, or is so or under way already.", body = Migration),
+    (status = 202, description = "It is being resolved.", body = Migration,
+        headers(("Location" = String, description = "Where to follow it.")))))]
+pub(super) async fn resolve(
+    State(app): State<App>,
+    By(by): By,
+    Id(id): Id,
+    Parameters(dry): Parameters<Dry>,
+    Json(asked): Json<ResolveRequest>,
+) -> Result<Response, RouteError> {
+    let word = record::word(&asked, by.name);
+    let (migration, begun) = driver::resolve(&app, id, word, dry.dry_run).await.map_err(|error| match error {
+        driver::ResolveError::Unknown => RouteError::Unknown { what: "migration", name: id.to_string() },
+        driver::ResolveError::Refused(why, phase) => RouteError::NotResolvable { id, phase, why: why.to_string() },
+        driver::ResolveError::Store(StoreError::AlreadyMigrating { .. }) => RouteError::NotResolvable {
+            id,
+            phase: Phase::Failed,
+            why: "another migration of the workload is under way: when it is over, ask again".to_owned(),
+        },
+        driver::ResolveError::Store(error) => RouteError::Store(error),
+    })?;
+    if !begun {
+        return Ok(axum::Json(migration).into_response());
     }
     Ok((StatusCode::ACCEPTED, [(LOCATION, format!("/v1/migrations/{id}"))], axum::Json(migration)).into_response())
 }

@@ -90,6 +90,7 @@ fn guarded() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(migrations::create))
         .routes(routes!(migrations::cancel))
+        .routes(routes!(migrations::resolve))
         .routes(routes!(nodes::cordon))
         .routes(routes!(nodes::uncordon))
         .routes(routes!(nodes::drain))

@@ -141,6 +141,16 @@ pub enum RouteError {
         /// Its phase.
         phase: fog_api::migration::Phase,
     },
+    /// A person's word makes no sense there.
+    #[error("migration {id} is {phase}: {why}")]
+    NotResolvable {
+        /// The migration.
+        id: uuid::Uuid,
+        /// Its phase.
+        phase: fog_api::migration::Phase,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// The migration was not begun.
     #[error("{0}")]
     NotBegun(#[from] BeginError),
@@ -268,6 +278,9 @@ impl RouteError {
                     (S::UNPROCESSABLE_ENTITY, "strategy-unavailable", "The workload does not allow the strategy")
                 }
             },
+            RouteError::NotResolvable { .. } => {
+                (S::CONFLICT, "not-resolvable", "There is nothing to resolve like that")
+            }
             RouteError::TooLate { .. } => (S::CONFLICT, "too-late", "It is too late to cancel"),
             RouteError::NotBegun(BeginError::Store(StoreError::AlreadyMigrating { .. })) => {
                 (S::CONFLICT, "already-migrating", "The workload is being migrated already")

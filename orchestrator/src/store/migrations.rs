@@ -43,6 +43,18 @@ pub struct StoredMigration {
     pub specification: Option<Specification>,
 }
 
+impl StoredMigration {
+    /// The node that owns the workload once this state's ownership is written.
+    pub fn owner_after(&self) -> &str {
+        if self.state.is_destinations() { &self.record.destination } else { &self.record.source }
+    }
+
+    /// The epoch that goes with it: each of commit and a person's word has its own.
+    pub fn epoch_after(&self) -> u64 {
+        self.epoch + if self.state.resolution.is_some() { 2 } else { 1 }
+    }
+}
+
 const COLUMNS: &str = "record, state, epoch, ticket, specification";
 
 fn read(row: &SqliteRow) -> Result<StoredMigration, StoreError> {
@@ -128,20 +140,59 @@ impl Store {
         Ok(())
     }
 
+    /// Takes a migration up again that was over, if its state is still `before` and nothing else of its workload is under way.
+    pub async fn reopen_migration(
+        &self,
+        before: &State,
+        after: &StoredMigration,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let workload = || after.record.workload.clone();
+        let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
+        let busy = sqlx::query("SELECT 1 FROM migrations WHERE workload = ? AND over = 0 AND id <> ?")
+            .bind(&after.record.workload)
+            .bind(after.record.id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if busy.is_some() {
+            return Err(StoreError::AlreadyMigrating { workload: workload() });
+        }
+        let state: Option<String> = sqlx::query_scalar("SELECT state FROM migrations WHERE id = ?")
+            .bind(after.record.id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let state: Option<State> = state.map(|text| parse("migrations.state", &text)).transpose()?;
+        if state.as_ref() != Some(before) {
+            return Err(StoreError::AlreadyMigrating { workload: workload() });
+        }
+        let seq = write(&mut transaction, after, now).await?;
+        super::durably(transaction).await?;
+        self.tell(seq);
+        Ok(())
+    }
+
     /// **The commit.** Moves ownership to the destination and keeps the state that this leads to, in one synced
     /// transaction. `false`: the workload's owner or epoch is not what this migration began with, nothing was written.
     /// Committing again what was committed already, because the reply was lost, is `true` and writes nothing.
     pub async fn commit_migration(&self, after: &StoredMigration, now: Timestamp) -> Result<bool, StoreError> {
         let mut transaction = self.ledger.begin_with("BEGIN IMMEDIATE").await?;
-        let moved = sqlx::query(
-            "UPDATE ownership SET owner = ?1, epoch = epoch + 1, moved_at_ms = ?2, moved_from = ?3
-             WHERE workload = ?4 AND owner = ?3 AND epoch = ?5",
-        )
-        .bind(&after.record.destination)
+        // After a person's word: a node that lost its container, or one that still shows its frozen copy, may have changed the row.
+        let condition = if after.state.resolution.is_some() {
+            "epoch > ?5 AND epoch <= ?6 AND (owner IS NULL OR owner IN (?3, ?7))"
+        } else {
+            "owner = ?3 AND epoch = ?5"
+        };
+        let moved = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "UPDATE ownership SET owner = ?1, epoch = ?6, moved_at_ms = ?2, moved_from = ?3
+             WHERE workload = ?4 AND {condition}"
+        )))
+        .bind(after.owner_after())
         .bind(now.as_millisecond())
         .bind(&after.record.source)
         .bind(&after.record.workload)
         .bind(after.epoch.cast_signed())
+        .bind(after.epoch_after().cast_signed())
+        .bind(&after.record.destination)
         .execute(&mut *transaction)
         .await?;
         if moved.rows_affected() != 1 {
@@ -150,7 +201,7 @@ impl Store {
                 .fetch_optional(&mut *transaction)
                 .await?;
             let state: Option<State> = state.map(|text| parse("migrations.state", &text)).transpose()?;
-            return Ok(state.is_some_and(|state| state.phase.is_committed()));
+            return Ok(state.is_some_and(|state| state.is_owned() && state.resolution == after.state.resolution));
         }
         let seq = write(&mut transaction, after, now).await?;
         super::durably(transaction).await?;

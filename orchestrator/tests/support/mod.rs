@@ -33,7 +33,7 @@ pub struct Orchestrator {
     pub http: reqwest::Client,
     dir: tempfile::TempDir,
     port: u16,
-    nodes: Vec<AbortHandle>,
+    pub nodes: Vec<AbortHandle>,
 }
 
 impl Drop for Orchestrator {

@@ -40,6 +40,8 @@ struct Inner {
     shipped: BTreeSet<Uuid>,
     broken: BTreeSet<Uuid>,
     orders: Vec<(String, Step, u64)>,
+    /// The epoch that each migration began with; the second one after it is that of a person's word.
+    began: BTreeMap<Uuid, u64>,
     cpus: BTreeMap<String, Cpus>,
     violations: Vec<String>,
     fault: Option<Fault>,
@@ -195,6 +197,8 @@ impl Inner {
         let here = (node.to_owned(), workload.clone());
         let state = self.containers.get(&here).copied();
         let mut report = Report::default();
+        let began = *self.began.entry(command.migration).or_insert(command.epoch);
+        let persons_word = command.epoch >= began + 2;
         match &command.order {
             Order::Inspect => match state {
                 Some(State::Running) => {
@@ -234,6 +238,12 @@ impl Inner {
                 }
                 self.containers.remove(&here);
             }
+            Order::Settle if persons_word && state.is_none() => {
+                return failed(FailureKind::Gone, "the container is gone");
+            }
+            Order::Settle if persons_word => {
+                self.containers.insert(here, State::Running);
+            }
             Order::Settle => {}
             Order::Thaw => {
                 if state.is_none() {
@@ -244,7 +254,7 @@ impl Inner {
                 report.seen_running = Some(true);
             }
             Order::Abandon => {
-                if state == Some(State::Running) {
+                if state == Some(State::Running) && !persons_word {
                     self.violations.push(format!("{node} was told to abandon the running {workload}"));
                 }
                 self.containers.remove(&here);

@@ -46,6 +46,7 @@ fn people(explanation: &Explanation, paint: Paint) -> String {
     if let Some(cause) = &migration.cause {
         parts.push(migration::cause(cause, migration.phase, paint));
     }
+    parts.extend(migration::resolution(migration, &zone, paint));
     parts.push(match decision {
         Some(decision) => decision::explain(decision, paint),
         None => "Its decision is no longer kept.\n".to_owned(),

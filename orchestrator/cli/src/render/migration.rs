@@ -1,7 +1,7 @@
 //! A migration: as a row, and with everything that is known of how it went.
 
 use fog_api::agent::{MemoryRound, Stage};
-use fog_api::migration::{Cause, Migration, Phase};
+use fog_api::migration::{Cause, Keep, Migration, Phase};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -168,6 +168,32 @@ pub(crate) fn cause(cause: &Cause, phase: Phase, paint: Paint) -> String {
     out
 }
 
+/// What a person decided about it, or may decide; `None`: there is nothing to decide.
+pub(crate) fn resolution(migration: &Migration, zone: &TimeZone, paint: Paint) -> Option<String> {
+    let freeze = migration.frozen_at.map(|at| format!(" (frozen {})", units::moment(at, zone))).unwrap_or_default();
+    let ends = |keep| match keep {
+        Keep::Source => clean(&migration.source),
+        Keep::Destination => clean(&migration.destination),
+    };
+    if let Some(word) = &migration.resolution {
+        let (who, at) = (clean(&word.by), units::moment(word.at, zone));
+        let gone = if word.destination_is_gone { ", and nobody waits for the destination" } else { "" };
+        let head = paint.head("Decided by a person");
+        return Some(format!("{head}\n  {who}, {at}: {} keeps it{gone}{freeze}\n", ends(word.keep)));
+    }
+    if migration.phase != Phase::Failed || migration.answered.is_empty() || migration.frozen_at.is_none() {
+        return None;
+    }
+    let head = paint.head("A person has to decide");
+    let id = short(migration.id);
+    Some(format!(
+        "{head}\n  fogctl migration resolve {id} --keep source       {}'s copy goes on as of the freeze{freeze}\n  \
+         fogctl migration resolve {id} --keep destination  {} starts anew, the frozen copy is removed\n",
+        ends(Keep::Source),
+        ends(Keep::Destination)
+    ))
+}
+
 pub(crate) fn stage_word(stage: Stage) -> &'static str {
     match stage {
         Stage::Sync => "sync",
@@ -202,6 +228,8 @@ pub(crate) mod tests {
             decision: uuid::Uuid::nil(),
             phase: Phase::Done,
             cause: None,
+            resolution: None,
+            frozen_at: None,
             progress: None,
             created_at: at(0),
             finished_at: Some(at(2_340)),
