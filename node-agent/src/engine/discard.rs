@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use fog_api::agent::{Command, FailureKind, Report, Role};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::{init_of, state_is};
 use super::{Engine, Inner, connections, peer, volumes};
 
-pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult {
+pub(super) async fn discard(inner: &Arc<Inner>, command: &Command, cancel: &CancellationToken) -> StepResult {
     let Some(record) = inner.record(command.migration) else {
         // Long done and forgotten; or the journal is gone, and then a container of that name may be another one.
         return Ok(Report::default());
@@ -34,10 +35,13 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command) -> StepResult
         if record.memory_pending && !persons_word {
             // Not before the destination has all of the memory that only this copy holds.
             let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
-            memory = inner
-                .world
-                .memory_went(&Engine(Arc::clone(inner)), command.migration, inspect.as_ref().and_then(init_of))
-                .await?;
+            let engine = Engine(Arc::clone(inner));
+            let went = inner.world.memory_went(&engine, command.migration, inspect.as_ref().and_then(init_of));
+            memory = tokio::select! {
+                went = went => went?,
+                // It never will where a person had to decide.
+                () = cancel.cancelled() => return Err(Cause::cancelled()),
+            };
             inner.note(command, Role::Source, |record| record.memory_pending = false).await?;
         }
         remove(inner, container).await?;

@@ -252,7 +252,8 @@ impl Engine {
         let step = command.order.step();
         self.pass_fence(&command).await?;
         let lane = self.0.lanes.enter(command.migration);
-        if matches!(step, Step::Thaw | Step::Abandon) {
+        let decided = self.0.record(command.migration).is_some_and(|record| record.is_a_persons_word(command.epoch));
+        if decided || matches!(step, Step::Thaw | Step::Abandon) {
             lane.cancel.cancel();
         }
         let _turn = lane.turn.lock().await;
@@ -268,7 +269,7 @@ impl Engine {
             Order::Ship { .. } => self.0.world.ship(job).await.map_err(Cause::from),
             Order::Restore => self.0.world.restore(job).await.map_err(Cause::from),
             Order::Resume => resume::resume(&self.0, &command).await,
-            Order::Discard => discard::discard(&self.0, &command).await,
+            Order::Discard => discard::discard(&self.0, &command, &lane.cancel).await,
             Order::Settle => settle::settle(&self.0, &command, &reporter).await,
             Order::Thaw => thaw::thaw(&self.0, &command).await,
             Order::Abandon => abandon::abandon(&self.0, &command).await,

@@ -219,3 +219,49 @@ fn what_cannot_move_is_refused_with_its_reasons_and_nothing_changes() {
         assert_eq!(state(cluster.node("B"), name).unwrap(), None);
     }
 }
+
+/// The orchestrator is out of the source's reach for good; the destination is not, and knows enough.
+#[test]
+fn a_frozen_source_asks_its_peer_and_stays_frozen_when_nobody_answers() {
+    let cluster = cluster("peer");
+    slow(&cluster);
+    let (a, outside) = (cluster.node("A"), cluster.lab().outside_address());
+    let unreachable = |addresses: &str| {
+        let rules = format!(
+            "table inet fog_away {{
+                chain from {{ type filter hook input priority 0; ip saddr {{ {addresses} }} drop; }}
+                chain to {{ type filter hook output priority 0; ip daddr {{ {addresses} }} drop; }}
+            }}"
+        );
+        a.run_with_input(&["nft", "-f", "-"], rules.as_bytes()).unwrap();
+    };
+    let reachable = || drop(a.run(&["nft", "delete", "table", "inet", "fog_away"]).unwrap());
+    let doctor = || {
+        let output = a.exec(&["/usr/local/bin/fog-agent", "doctor", "--output", "json"]).unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+
+    eprintln!("== nobody can be reached: it stays frozen and says so");
+    let migration = begin_shipping(&cluster);
+    unreachable(&format!("{outside}, {}", cluster.node("B").address()));
+    let id = migration.id;
+    cluster.ask(|client| async move { client.cancel(id).await }).unwrap();
+    let said = wait_until(DEADLINE, "the agent to say that it stays frozen", || {
+        let said = doctor();
+        Ok(said.contains("neither the orchestrator").then_some(said))
+    });
+    eprintln!("{}", said.unwrap().lines().find(|line| line.contains("neither")).unwrap());
+    assert_eq!(state(a, "looper").unwrap().as_deref(), Some("paused"));
+
+    eprintln!("== the destination can be reached: it has removed its copy, as only a roll back orders");
+    reachable();
+    unreachable(&outside);
+    let runs_again = wait_until(DEADLINE, "the looper to run", || Ok(runs(a, "looper")?.then_some(())));
+    runs_again.unwrap();
+    let open = cluster.ask(|client| async move { client.migration(id).await }).unwrap();
+    assert_eq!(open.phase, Phase::RollingBack, "the orchestrator has not seen it running");
+    reachable();
+    assert_eq!(cluster.over(id).unwrap().phase, Phase::RolledBack);
+    a.limit_rate(None).unwrap();
+    check_rolled_back(&cluster);
+}

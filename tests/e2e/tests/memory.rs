@@ -4,7 +4,7 @@
 
 use std::process;
 
-use fog_api::migration::{Migration, Phase, Strategy};
+use fog_api::migration::{Keep, Migration, Phase, ResolveRequest, Strategy};
 use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, runs, state};
 use fog_e2e::{looper, pages};
 use fog_lab::{CgroupVersion, LabConfig, Suite, wait_until};
@@ -156,8 +156,17 @@ fn a_workload_that_runs_ahead_of_its_memory_gets_all_of_it_or_ends() {
     finished(&cluster, id);
     back();
 
-    eprintln!("== the destination's agent is killed: the workload ends and never sees a zero in a page's place");
-    let migration = run_ahead(&cluster);
+    for keep in [Keep::Source, Keep::Destination] {
+        lost_and_resolved(&cluster, keep);
+    }
+}
+
+fn lost_and_resolved(cluster: &Cluster, keep: Keep) {
+    let (a, b) = (cluster.node("A"), cluster.node("B"));
+    eprintln!(
+        "== the destination's agent is killed: the workload ends and never sees a zero in a page's place; {keep} keeps it"
+    );
+    let migration = run_ahead(cluster);
     cluster.lab().kill_agent("B").unwrap();
     let ended = wait_until(DEADLINE, "the workload to end on B", || Ok((!runs(b, "pages")?).then_some(())));
     ended.unwrap();
@@ -167,10 +176,22 @@ fn a_workload_that_runs_ahead_of_its_memory_gets_all_of_it_or_ends() {
     assert_eq!(lost.phase, Phase::Failed);
     let cause = lost.cause.unwrap();
     eprintln!("{cause:?}");
-    assert!(cause.message.contains("docker unpause"), "{cause:?}");
+    assert!(cause.message.contains("fogctl migration resolve"), "{cause:?}");
+    assert!(lost.frozen_at.is_some_and(|at| at > lost.created_at), "the last consistent state: {:?}", lost.frozen_at);
     pages::passes(b, "pages").unwrap();
     // The frozen copy is what is left, whole.
     assert_eq!(state(a, "pages").unwrap().as_deref(), Some("paused"));
-    a.run(&["docker", "unpause", "pages"]).unwrap();
-    pages::checks_on(a, "pages").unwrap();
+    let word = ResolveRequest { keep, destination_is_gone: false };
+    cluster.ask(|client| async move { client.resolve(lost.id, &word, false).await }).unwrap();
+    let over = cluster.over(migration.id).unwrap();
+    eprintln!("{} {:?}", over.phase, over.resolution);
+    let (here, gone, phase) = match keep {
+        Keep::Source => (a, b, Phase::RolledBack),
+        Keep::Destination => (b, a, Phase::Done),
+    };
+    assert_eq!(over.phase, phase, "{over:?}");
+    assert!(runs(here, "pages").unwrap());
+    assert_eq!(state(gone, "pages").unwrap(), None);
+    pages::checks_on(here, "pages").unwrap();
+    clean(cluster);
 }

@@ -104,6 +104,11 @@ impl Lab {
         format!("http://127.0.0.1:{}", self.state.orchestrator_port)
     }
 
+    /// This machine's address in the lab's network, where the orchestrator listens too.
+    pub fn outside_address(&self) -> String {
+        self.state.bridge_address()
+    }
+
     /// The orchestrator's access token.
     pub fn token(&self) -> Result<String> {
         let path = self.directory.join("orchestrator/token");
