@@ -36,16 +36,14 @@ enum Point {
     Ship,
     /// The destination's CRIU waits.
     Restore,
-    /// The memory that was left is on its way, the container is frozen.
-    Drain,
 }
 
 impl Point {
     fn of(strategy: Strategy) -> Vec<Point> {
-        use Point::{Drain, Dump, PreCopy, Restore, Ship};
+        use Point::{Dump, PreCopy, Restore, Ship};
         match strategy {
             Strategy::StopAndCopy => vec![Dump, Ship, Restore],
-            Strategy::PreCopy => vec![PreCopy, Dump, Drain, Restore],
+            Strategy::PreCopy => vec![PreCopy, Dump, Restore],
             Strategy::Hybrid => vec![PreCopy, Dump, Restore],
             _ => vec![Dump, Restore],
         }
@@ -96,11 +94,6 @@ fn bring(cluster: &Cluster, strategy: Strategy, point: Point) -> Migration {
         Point::Reserving => signal_docker(b, "-STOP"),
         Point::Sync | Point::PreCopy | Point::Ship => a.limit_rate(Some("20mbit")).unwrap(),
         Point::Dump => hold_criu(a),
-        Point::Drain => {
-            // Slower than what the container writes: rounds leave much behind.
-            a.limit_rate(Some("400mbit")).unwrap();
-            hold_criu(a);
-        }
         Point::Restore => hold_criu(b),
     }
     let id = begin(cluster, "B", strategy);
@@ -128,13 +121,6 @@ fn bring(cluster: &Cluster, strategy: Strategy, point: Point) -> Migration {
         Point::Dump => {
             frozen();
             wait("the dump to be told", &|m| m.progress.as_ref().is_some_and(|p| p.stage == Stage::Dump))
-        }
-        Point::Drain => {
-            frozen();
-            // What is left takes long now.
-            a.limit_rate(Some("2mbit")).unwrap();
-            let_criu_go(a);
-            wait("what was left to travel", &travels(Stage::Drain))
         }
         Point::Restore => {
             wait_until(DEADLINE, "the destination's CRIU to be asked", || {
