@@ -32,4 +32,5 @@ pub mod service;
 pub mod snapshot;
 pub mod store;
 pub mod token;
+pub mod usual;
 pub mod webhooks;

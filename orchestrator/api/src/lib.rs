@@ -23,6 +23,7 @@ pub mod plan;
 pub mod policy;
 pub mod preflight;
 pub mod problem;
+pub mod sample;
 pub mod service;
 pub mod webhook;
 pub mod workload;
