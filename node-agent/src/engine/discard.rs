@@ -58,6 +58,15 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command, cancel: &Canc
     Ok(Report { memory, ..Report::default() })
 }
 
+/// Kills every task where it is; the container stays. One that is gone is no error.
+pub(super) async fn end_in_place(inner: &Arc<Inner>, container: &str) -> Result<(), Cause> {
+    let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
+    if let Some(init) = inspect.as_ref().and_then(init_of) {
+        inner.world.kill_in_place(init).await?;
+    }
+    Ok(())
+}
+
 /// Kills every task where it is and removes the container. SIGKILL is pending for all of them before Docker can
 /// thaw them, and a task never gets past a pending SIGKILL.
 pub(super) async fn remove(inner: &Arc<Inner>, container: &str) -> Result<(), Cause> {

@@ -428,8 +428,13 @@ pub(super) async fn settled(inner: &Arc<Inner>, migration: Uuid, reporter: &Repo
     }
     // The source must hear of it, for it cannot ask any more once this migration is forgotten here.
     let mut status = pages.watch();
-    drop(tokio::time::timeout(PATIENCE, status.wait_for(|status| status.acknowledged)).await);
-    Ok(())
+    let heard = tokio::time::timeout(PATIENCE, status.wait_for(|status| status.acknowledged)).await;
+    // Forgotten before, this migration would leave the source frozen and asking for ever.
+    heard.map(drop).map_err(|_| {
+        let message =
+            "All of the memory is here, and the source, which has to hear so, does not answer; it is told again.";
+        Cause::new(FailureKind::Transfer, message)
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use fog_api::agent::{Command, FailureKind, Role, Stage};
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::{init_of, state_is};
-use super::{Engine, Inner, connections, staged};
+use super::{Engine, Inner, connections, discard, staged};
 
 /// A continued task runs at once; on a node without an idle CPU its state shows later.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,6 +23,8 @@ pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult 
         return Ok(staged(Stage::Resume, 0.0));
     }
     if record.memory_pending && !inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration) {
+        // All of it may have come just before, and then the container lives: what is declared lost must not.
+        discard::end_in_place(inner, &container).await?;
         return Err(Cause::new(
             FailureKind::Lost,
             "This node's agent ended while memory of the held container was on its way, and the container with it. The source still \

@@ -11,7 +11,7 @@ use super::failure::{Cause, StepResult};
 use super::images::{Folder, remove_folder};
 use super::inspect::{init_of, state_is};
 use super::reserve::restore_folder;
-use super::{Engine, Inner, Reporter, ms_since};
+use super::{Engine, Inner, Reporter, discard, ms_since};
 use crate::journal::Record;
 use crate::runtime::{DockerError, specification};
 
@@ -23,6 +23,11 @@ pub(super) async fn settle(inner: &Arc<Inner>, command: &Command, reporter: &Rep
         started_anew(inner, command, &record).await?;
     } else if record.memory_pending {
         let began = Instant::now();
+        let comes = inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration);
+        if let Some(container) = record.container.as_ref().filter(|_| !comes) {
+            // The agent was restarted. All of it may have come just before; what is declared lost must not run on.
+            discard::end_in_place(inner, container).await?;
+        }
         inner.world.memory_came(&Engine(Arc::clone(inner)), command.migration, reporter).await?;
         stages_ms.insert(Stage::Drain, ms_since(began));
         inner.note(command, Role::Destination, |record| record.memory_pending = false).await?;

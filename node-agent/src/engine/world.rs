@@ -1,8 +1,8 @@
 //! The edge of the engine: what its steps do to containers, to processes and to the other node.
 //!
-//! [`Host`] does it on this machine and is the only one that the agent has. The simulation (`tests/simulation`) brings
-//! another, so that the same fence, journal, lanes, answers and steps that undo or finish a migration run there under
-//! faults of every kind. What is behind this edge is proven on real hosts instead.
+//! [`Host`] does it on this machine and is the only one that the agent has. Tests bring another, so that the same fence,
+//! journal, lanes, answers and steps that undo or finish a migration run where an agent can be ended between any two of
+//! them (`tests/declared_lost.rs`). What is behind this edge is proven on real hosts instead.
 
 use std::fmt::Debug;
 use std::time::Instant;
@@ -56,15 +56,10 @@ pub trait World: Debug + Send + Sync {
     fn unpause<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
 
     /// Starts a container anew, as Docker starts any.
-    fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {
-        let reason = format!("{container} cannot be started here");
-        Box::pin(async move { Err(DockerError::Unreachable(reason)) })
-    }
+    fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
 
     /// Which Docker daemon runs; `None`: that is not known.
-    fn daemon(&self) -> BoxFuture<'_, Option<String>> {
-        Box::pin(async { None })
-    }
+    fn daemon(&self) -> BoxFuture<'_, Option<String>>;
 
     /// Kills and removes a container.
     fn remove<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
