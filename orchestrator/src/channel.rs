@@ -7,7 +7,8 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use fog_api::agent::{FromAgent, Hello, PROTOCOL, Peer, ToAgent, Welcome};
 use fog_core::model::NodeName;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, Stream, StreamExt};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::agents::Seat;
@@ -20,7 +21,7 @@ use crate::{clock, ingest, peers};
 const LARGEST_MESSAGE: usize = 16 << 20;
 /// Each connection keeps one: ten thousand of the usual 128 KiB would be a gigabyte.
 const READ_BUFFER: usize = 4 << 10;
-/// A connection on which nothing arrives for this long is dead: agents send samples every few seconds.
+/// A connection on which nothing arrives for this long is dead: agents ping every few seconds.
 const SILENCE: Duration = Duration::from_secs(30);
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ pub async fn upgrade(State(app): State<App>, upgrade: WebSocketUpgrade) -> Respo
 }
 
 async fn serve(app: App, mut socket: WebSocket) {
-    let hello = match timeout(HELLO_DEADLINE, receive(&mut socket)).await {
+    let hello = match timeout(HELLO_DEADLINE, receive(&mut socket, HELLO_DEADLINE)).await.and_then(|heard| heard) {
         Ok(Some(Ok(FromAgent::Hello(hello)))) => hello,
         Ok(Some(Ok(_))) => return refuse(&mut socket, "the first message must be a hello".into()).await,
         Ok(Some(Err(error))) => return refuse(&mut socket, format!("the hello cannot be read: {error}")).await,
@@ -115,7 +116,7 @@ fn tell_peers(app: &Service) {
 async fn converse(app: &App, socket: &mut WebSocket, seat: &mut Seat, hello: &Hello) {
     loop {
         tokio::select! {
-            message = timeout(SILENCE, receive(socket)) => match message {
+            message = receive(socket, SILENCE) => match message {
                 Ok(Some(Ok(message))) => {
                     // On the heap while it lasts: ten thousand connections wait, and few hear something.
                     if !Box::pin(heard(app, socket, hello, message)).await {
@@ -190,15 +191,20 @@ async fn heard(app: &App, socket: &mut WebSocket, hello: &Hello, message: FromAg
     }
 }
 
-/// The next message; `None` when the connection ended.
-async fn receive(socket: &mut WebSocket) -> Option<Result<FromAgent, serde_json::Error>> {
+/// The next message; `None` when the connection ended. An error when nothing at all was heard for so long: a ping is heard
+/// too, since an agent may be told to sample once an hour.
+async fn receive<E>(
+    frames: &mut (impl Stream<Item = Result<Message, E>> + Unpin),
+    silence: Duration,
+) -> Result<Option<Result<FromAgent, serde_json::Error>>, Elapsed> {
     loop {
-        match socket.next().await? {
-            Ok(Message::Text(text)) => return Some(read(&text)),
-            Ok(Message::Binary(bytes)) => return Some(serde_json::from_slice(&bytes)),
-            Ok(Message::Ping(_) | Message::Pong(_)) => {}
-            Ok(Message::Close(_)) | Err(_) => return None,
-        }
+        let Some(frame) = timeout(silence, frames.next()).await? else { return Ok(None) };
+        return Ok(match frame {
+            Ok(Message::Text(text)) => Some(read(&text)),
+            Ok(Message::Binary(bytes)) => Some(serde_json::from_slice(&bytes)),
+            Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+            Ok(Message::Close(_)) | Err(_) => None,
+        });
     }
 }
 
@@ -213,4 +219,25 @@ fn read(text: &str) -> Result<FromAgent, serde_json::Error> {
 async fn send(socket: &mut WebSocket, message: &ToAgent) -> bool {
     let Ok(text) = serde_json::to_string(message) else { return false };
     matches!(timeout(SEND_DEADLINE, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_only_pings_is_there_and_a_silent_one_is_not() {
+        let second = Duration::from_secs(1);
+        let mut frames = Box::pin(async_stream::stream! {
+            for _ in 0..4 {
+                tokio::time::sleep(SILENCE - second).await;
+                yield Ok::<_, axum::Error>(Message::Ping(Vec::new().into()));
+            }
+            yield Ok(Message::Text("{}".into()));
+            std::future::pending::<()>().await;
+        });
+        let heard = receive(&mut frames, SILENCE).await;
+        assert!(matches!(heard, Ok(Some(Err(_)))), "it was heard, and says nothing: {heard:?}");
+        assert!(receive(&mut frames, SILENCE).await.is_err());
+    }
 }
