@@ -14,6 +14,8 @@ const FIRST: u64 = 128 << 10;
 /// Sent next, unless that would take long.
 const SECOND: u64 = 1 << 20;
 const LONG_S: f64 = 0.5;
+/// What is sent first may fit into a shaper's burst: only a rate with so much to spare is believed at once.
+const DOUBT: f64 = 10.0;
 
 /// Refuses a stop-and-copy that would freeze the container for longer than it bears.
 pub(super) async fn fits(
@@ -34,11 +36,11 @@ pub(super) async fn fits(
         to.inner.bandwidth.learn(node, bytes, began.elapsed());
         let took_s = began.elapsed().as_secs_f64();
         rate = bytes as f64 / took_s.max(1e-6);
-        if took_s > LONG_S {
+        if took_s > LONG_S || freeze_ms(memory_bytes, rate / DOUBT) <= max_downtime_ms as f64 {
             break;
         }
     }
-    let expected_ms = FIXED_MS + memory_bytes as f64 / rate * 1e3;
+    let expected_ms = freeze_ms(memory_bytes, rate);
     if expected_ms <= max_downtime_ms as f64 {
         return Ok(());
     }
@@ -50,4 +52,9 @@ pub(super) async fn fits(
         expected_ms / 1e3,
         rate / 1e6,
     )))
+}
+
+/// How long memory takes in the freeze, at so many bytes a second.
+fn freeze_ms(memory_bytes: u64, rate: f64) -> f64 {
+    FIXED_MS + memory_bytes as f64 / rate * 1e3
 }
