@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc chromium:chromium
+APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc chromium:chromium curl:curl
 .DEFAULT_GOAL := help
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tests/*' -not -path 'web/screenshots/*' -not -path 'web/src/api/*') orchestrator/api/openapi.json
 .PHONY: bench help demo demo-sim build check test test-full e2e monitoring api-fuzz chaos bench-decisions bench-load web web-e2e deny deps deps-build clean

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -55,6 +56,13 @@ impl Cluster {
     /// The hosts.
     pub fn lab(&self) -> &Lab {
         &self.lab
+    }
+
+    /// `fogctl` for this cluster, whatever the caller's environment says of another.
+    pub fn fogctl(&self) -> Result<Command> {
+        let mut fogctl = Command::new(programs()?.join("fogctl"));
+        fogctl.env("FOG_URL", self.lab.url()).env("FOG_TOKEN", self.lab.token()?).env_remove("FOG_TOKEN_FILE");
+        Ok(fogctl)
     }
 
     /// One host.

@@ -1,7 +1,6 @@
 //! The scenario of the source thesis (section 4.6), with real load and nobody touching anything: machines A, B, C and D
 //! are busy to 90 %, 65 %, 20 % and 15 % of their own CPU quota, D is far away. A must shed its looper, and to C.
 
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +10,7 @@ use fog_lab::{Lab, LabConfig, NodeConfig, wait_until};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::{self, Cluster, DEADLINE, leftovers, programs};
+use crate::cluster::{self, Cluster, DEADLINE, leftovers};
 use crate::looper;
 
 const LOAD: [(&str, f64); 4] = [("A", 0.90), ("B", 0.65), ("C", 0.20), ("D", 0.15)];
@@ -140,12 +139,8 @@ fn watch(cluster: &Cluster, teller: &Teller) -> Result<Migration> {
 
 /// The decision and the migration, in the command line's own words.
 fn explain(cluster: &Cluster, migration: &Migration) -> Result<()> {
-    let status = Command::new(programs()?.join("fogctl"))
-        .args(["explain", &migration.id.to_string()])
-        .env("FOG_URL", cluster.lab().url())
-        .env("FOG_TOKEN", cluster.lab().token()?)
-        .status()
-        .context("cannot run fogctl")?;
+    let status =
+        cluster.fogctl()?.args(["explain", &migration.id.to_string()]).status().context("cannot run fogctl")?;
     ensure!(status.success(), "fogctl explain failed");
     Ok(())
 }

@@ -5,7 +5,7 @@
 use std::process::{self, Command};
 
 use fog_api::migration::{Migration, MigrationRequest, Phase, Strategy};
-use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, programs, state};
+use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, state};
 use fog_e2e::{pages, workloads};
 use fog_lab::{CgroupVersion, LabConfig, Suite, wait_until};
 
@@ -112,10 +112,7 @@ fn auto_keeps_within_the_budget_or_refuses() {
     assert!(done.downtime_ms.unwrap() <= BUDGET as f64, "{done:?}");
     pages::checks_on(cluster.node("B"), "allowed").unwrap();
 
-    let explained = Command::new(programs().unwrap().join("fogctl"))
-        .args(["--url", &cluster.lab().url(), "explain", &done.id.to_string()])
-        .output()
-        .unwrap();
+    let explained = cluster.fogctl().unwrap().args(["explain", &done.id.to_string()]).output().unwrap();
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
     assert!(explained.contains("post-copy: ") && explained.contains("it writes faster"), "{explained}");
     let clean = wait_until(DEADLINE, "both nodes to be clean", || {

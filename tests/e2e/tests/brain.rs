@@ -3,13 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::process::{self, Command, Output};
+use std::process::{self, Output};
 
 use fog_api::client::MigrationFilter;
 use fog_api::decision::{Decision, Kind, Status};
 use fog_api::migration::{Migration, Phase};
 use fog_api::node::Node;
-use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, programs, runs, state};
+use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, runs, state};
 use fog_e2e::looper;
 use fog_lab::images::BUSYBOX;
 use fog_lab::{CgroupVersion, LabConfig, wait_until};
@@ -52,12 +52,7 @@ fn nano_cpus(cluster: &Cluster, node: &str, name: &str) -> u64 {
 }
 
 fn fogctl(cluster: &Cluster, arguments: &[&str]) -> Output {
-    Command::new(programs().unwrap().join("fogctl"))
-        .args(arguments)
-        .env("FOG_URL", cluster.lab().url())
-        .env("FOG_TOKEN", cluster.lab().token().unwrap())
-        .output()
-        .unwrap()
+    cluster.fogctl().unwrap().args(arguments).output().unwrap()
 }
 
 fn cluster(name: &str, nodes: &[&str], cpus: f64) -> Cluster {

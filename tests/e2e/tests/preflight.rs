@@ -7,7 +7,7 @@ use std::process;
 
 use fog_api::migration::{MigrationRequest, Strategy};
 use fog_api::preflight::{Preflight, Weight};
-use fog_e2e::cluster::{Cluster, programs};
+use fog_e2e::cluster::Cluster;
 use fog_e2e::workloads;
 use fog_lab::images::BUSYBOX;
 use fog_lab::{CgroupVersion, LabConfig, Node, Suite, wait_until};
@@ -143,10 +143,7 @@ fn every_refusal_is_deserved_and_comes_before_anything_is_touched() {
     assert!(cause.message.contains(&words.message), "{cause:?}");
 
     // fogctl says it too, with its exit status.
-    let fogctl = |arguments: &[&str]| {
-        let mut command = process::Command::new(programs().unwrap().join("fogctl"));
-        command.args(["--url", &cluster.lab().url(), "preflight"]).args(arguments).output().unwrap()
-    };
+    let fogctl = |arguments: &[&str]| cluster.fogctl().unwrap().arg("preflight").args(arguments).output().unwrap();
     let refused = fogctl(&["all-at-once", "--to", "B"]);
     eprintln!("{}", String::from_utf8_lossy(&refused.stdout));
     assert_eq!(refused.status.code(), Some(1));

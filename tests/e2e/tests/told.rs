@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fog_api::agent::Stage;
 use fog_api::migration::{Migration, Phase, Strategy};
-use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, programs, state};
+use fog_e2e::cluster::{Cluster, DEADLINE, leftovers, state};
 use fog_e2e::pages;
 use fog_lab::{CgroupVersion, LabConfig, Node, Suite, wait_until};
 use serde_json::Value;
@@ -189,10 +189,10 @@ fn tells(cluster: &Cluster) {
     cluster.wait_active().unwrap();
     cluster.wait_known("pages", "A").unwrap();
     cluster.node("A").limit_rate(Some("100mbit")).unwrap();
-    let (url, token) = (cluster.lab().url(), cluster.lab().token().unwrap());
-    let fogctl = Command::new(programs().unwrap().join("fogctl"))
-        .env("FOG_TOKEN", &token)
-        .args(["--url", &url, "migrate", "pages", "--to", "B", "--strategy", "hybrid", "--wait"])
+    let fogctl = cluster
+        .fogctl()
+        .unwrap()
+        .args(["migrate", "pages", "--to", "B", "--strategy", "hybrid", "--wait"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -231,6 +231,7 @@ fn tells(cluster: &Cluster) {
     assert_eq!(over.stages_bytes[&Stage::PreCopy], sent);
 
     // The history has the record after every round, whoever listened.
+    let (url, token) = (cluster.lab().url(), cluster.lab().token().unwrap());
     let mut listener = Command::new("curl")
         .args(["-sN", "--max-time", "60", "-H", &format!("Authorization: Bearer {token}"), "-H", "Last-Event-ID: 0"])
         .arg(format!("{url}/v1/events?types=migration"))

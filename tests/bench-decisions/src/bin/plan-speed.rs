@@ -1,6 +1,6 @@
 //! How long the planner thinks: `cargo run --release -p fog-bench-decisions --bin plan-speed`. The processor's time of
-//! one thread (`/proc/thread-self/schedstat`), so that other work on the machine counts for little; the least
-//! of seven runs, because what disturbs a run only makes it longer. `moves` 4 is the default policy's limit of migrations at once, 1000 the highest there is.
+//! one thread, so that other work on the machine counts for little; the least of seven runs, because what disturbs a run
+//! only makes it longer.
 
 use anyhow::{Context, Result};
 use fog_bench_decisions::cluster;
@@ -24,7 +24,7 @@ const HEAD: &str = "\
 # How long the planner thinks
 
 Processor time of one thread, the least of seven runs. A *roomy* cluster has one overloaded node in ten, a *full* one also
-has no room elsewhere. *Moves at once* is the policy's `concurrency.cluster`: 4 is the default, 1000 the highest there is.
+has no room elsewhere. A cluster of up to 128 nodes is searched at more length. *Moves at once* is the policy's `concurrency.cluster`: 4 is the default, 1000 the highest there is.
 
 Made by `make bench-decisions`.
 
@@ -63,9 +63,12 @@ fn main() -> Result<()> {
             series.push(Series { name: format!("{cluster}, {at_once} at once"), points, line: true });
         }
     }
-    let (first, from) = series.last().and_then(|series| series.points.first().copied()).unwrap_or((1000.0, 1.0));
+    // From where clusters are no longer small: those are searched at more length.
+    let slowest = series.last().map(|series| series.points.clone()).unwrap_or_default();
+    let large = |point: &&(f64, f64)| point.0 >= SIZES[1].1 as f64;
+    let (first, from) = slowest.iter().find(large).copied().unwrap_or((1000.0, 1.0));
     let grows = |n: f64| from * (n * n.ln()) / (first * first.ln());
-    let points = SIZES.map(|(_, workloads)| (workloads as f64, grows(workloads as f64))).to_vec();
+    let points = slowest.iter().filter(large).map(|(workloads, _)| (*workloads, grows(*workloads))).collect();
     series.push(Series { name: "n log n".to_owned(), points, line: true });
     let panel = Panel { title: "Planning time".to_owned(), x: "workloads", y: "ms", series };
     if let Some(file) = file {
