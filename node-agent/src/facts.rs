@@ -6,7 +6,7 @@ use fog_api::agent::NodeFacts;
 
 use crate::config::Config;
 use crate::doctor;
-use crate::sampler::{Capacity, Cgroups};
+use crate::sampler::{Capacity, Cgroups, Space};
 use crate::tools;
 
 /// How often an agent that is connected looks whether its facts have changed.
@@ -25,6 +25,7 @@ pub async fn collect(config: &Config) -> NodeFacts {
         // A benchmark of a moment says more about the neighbours than about the core.
         cpu_score: 1.0,
         memory_bytes: capacity.memory_bytes,
+        disk_bytes: findings.docker_data.as_deref().and_then(Space::of).map(Space::usable_bytes),
         cpu_features: cpu_features(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
         cgroup: cgroups.layout.map_or_else(|| "none".to_owned(), |layout| layout.to_string()),
         docker: findings.docker_version.clone(),

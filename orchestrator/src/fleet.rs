@@ -518,6 +518,7 @@ mod tests {
             state: WorkloadState::Running,
             cpus: 0.01,
             memory_bytes: 1 << 20,
+            disk_bytes: None,
             processes: Some(1),
             dirty_bytes_per_s: None,
             cpus_limit: None,

@@ -21,6 +21,8 @@ pub struct Seen {
     pub cpus: f64,
     /// Memory used.
     pub memory_bytes: u64,
+    /// What its files take of the disk, if that was measured.
+    pub disk_bytes: Option<u64>,
     /// How fast it changes its memory, if that was measured.
     pub dirty_bytes_per_s: Option<u64>,
     /// How many processes it has.
@@ -44,6 +46,7 @@ impl Seen {
             state: sample.state,
             cpus: sample.cpus,
             memory_bytes: sample.memory_bytes,
+            disk_bytes: sample.disk_bytes,
             dirty_bytes_per_s: sample.dirty_bytes_per_s,
             processes: sample.processes,
             cpus_limit: sample.cpus_limit,
@@ -70,6 +73,7 @@ impl Seen {
         self.state = sample.state;
         self.cpus = sample.cpus;
         self.memory_bytes = sample.memory_bytes;
+        self.disk_bytes = sample.disk_bytes;
         self.dirty_bytes_per_s = sample.dirty_bytes_per_s;
         self.processes = sample.processes;
         self.cpus_limit = sample.cpus_limit;

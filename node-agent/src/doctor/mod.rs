@@ -13,6 +13,8 @@ mod resources;
 mod runc;
 pub mod table;
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::config::Config;
@@ -31,6 +33,9 @@ pub struct Findings {
     /// Docker's version, where a daemon answers.
     #[serde(skip)]
     pub docker_version: Option<String>,
+    /// Where Docker keeps its data, where a daemon answers.
+    #[serde(skip)]
+    pub docker_data: Option<PathBuf>,
 }
 
 impl Findings {
@@ -51,7 +56,9 @@ pub async fn examine(config: &Config) -> Findings {
     checks.push(cgroup::check());
     checks.extend(resources::checks(config, daemon.as_ref().ok()));
     checks.extend(migrations::checks(config));
+    let data = daemon.as_ref().ok().map(|daemon| PathBuf::from(&daemon.data_dir));
     Findings {
+        docker_data: data.filter(|folder| !folder.as_os_str().is_empty()),
         can_migrate: checks.iter().all(|check| check.status != Status::Fail),
         checks,
         docker_version: daemon.ok().map(|daemon| daemon.version),

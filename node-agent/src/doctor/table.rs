@@ -88,6 +88,7 @@ mod tests {
                 Check::fail("CRIU", "not installed, which is a pity ".repeat(5), "apt-get install criu"),
             ],
             docker_version: None,
+            docker_data: None,
         };
         let text = render(&findings, 80, false);
         assert!(text.contains("-> apt-get install criu"), "{text}");

@@ -156,7 +156,7 @@ impl FilesOut {
 }
 
 /// Where overlay keeps what differs from the image, out of the container's `mountinfo`.
-fn upper_folder(mountinfo: &str) -> Option<PathBuf> {
+pub(crate) fn upper_folder(mountinfo: &str) -> Option<PathBuf> {
     let root = mountinfo.lines().find(|line| line.split(' ').nth(4) == Some("/"))?;
     let (_, file_system) = root.split_once(" - ")?;
     let mut fields = file_system.split(' ');

@@ -70,6 +70,7 @@ use crate::runtime::Docker;
 use crate::transfer::{Arrivals, Bandwidth};
 use failure::{Cause, StepResult};
 use fence::Fence;
+pub(crate) use files_out::upper_folder;
 use lanes::Lanes;
 use restore::Restores;
 use world::Host;

@@ -4,6 +4,7 @@
 //! Samples must not wait for a daemon that hangs, so every question here has a short patience.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::ContainerSummaryStateEnum;
@@ -42,6 +43,8 @@ pub struct Details {
     pub memory_limit_bytes: Option<u64>,
     /// Labels that begin with `fogshift.`.
     pub labels: BTreeMap<String, String>,
+    /// Where the contents of its volumes are, those of Docker's own driver.
+    pub volumes: Vec<PathBuf>,
     /// Why it cannot be moved.
     pub obstacles: Vec<String>,
 }
@@ -136,6 +139,9 @@ async fn patiently<T, E: Into<DockerError>>(question: impl Future<Output = Resul
 fn understand(inspect: &Value) -> Details {
     let number = |pointer: &str| inspect.pointer(pointer).and_then(Value::as_i64).filter(|&number| number > 0);
     let labels = inspect.pointer("/Config/Labels").and_then(Value::as_object);
+    let word = |mount: &Value, key: &str| mount.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mounts = inspect.get("Mounts").and_then(Value::as_array).into_iter().flatten();
+    let local = mounts.filter(|mount| word(mount, "Type") == "volume" && word(mount, "Driver") == "local");
     let ours = labels.into_iter().flatten().filter(|(key, _)| key.starts_with("fogshift."));
     Details {
         image: inspect.pointer("/Config/Image").and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -147,6 +153,7 @@ fn understand(inspect: &Value) -> Details {
         }),
         memory_limit_bytes: number("/HostConfig/Memory").and_then(|limit| u64::try_from(limit).ok()),
         labels: ours.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
+        volumes: local.map(|mount| word(mount, "Source").into()).collect(),
         obstacles: lasting_obstacles(inspect),
     }
 }
@@ -164,7 +171,10 @@ mod tests {
             "State": {"Status": "running", "Running": true, "Pid": 347},
             "Config": {"Image": "bb:1", "Labels": {"fogshift.tier": "edge", "other": "x"}},
             "HostConfig": {"NanoCpus": 250_000_000, "Memory": 67_108_864},
+            "Mounts": [{"Type": "volume", "Driver": "local", "Source": "/d/v/_data"}, {"Type": "volume", "Driver": "nfs", "Source": "/n"},
+                       {"Type": "bind", "Source": "/b"}],
         }));
+        assert_eq!(details.volumes, [PathBuf::from("/d/v/_data")]);
         assert_eq!(details.image, "bb:1");
         assert_eq!(details.pid, Some(347));
         assert_eq!(details.cpus_limit, Some(0.25));

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use fog_api::agent::WorkloadSample;
 use fog_api::workload::WorkloadState;
+use tokio::sync::Semaphore;
 
 use super::cgroup::{Cgroups, Membership};
 use super::cpu::CpuCounter;
+use super::held::Held;
 use crate::runtime::observe::{Details, Listed, Usage};
 use crate::runtime::{Docker, DockerError};
 
@@ -25,6 +27,8 @@ pub(super) struct ContainerMeter {
     docker: Docker,
     known: HashMap<String, Known>,
     away: bool,
+    /// Counting files is for one container at a time.
+    counting: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -37,12 +41,13 @@ struct Known {
     updates: u64,
     cpu: CpuCounter,
     writes: Writes,
+    held: Held,
 }
 
 impl ContainerMeter {
     /// A meter that asks this daemon.
     pub(super) fn new(docker: Docker) -> Self {
-        Self { docker, known: HashMap::new(), away: false }
+        Self { docker, known: HashMap::new(), away: false, counting: Arc::new(Semaphore::new(1)) }
     }
 
     /// The containers as they are now; `None` when Docker does not answer.
@@ -94,6 +99,7 @@ impl ContainerMeter {
             state: container.state,
             cpus: known.cpu.advance(Instant::now(), usage.cpu).unwrap_or(0.0),
             memory_bytes: usage.memory_bytes,
+            disk_bytes: known.held.bytes(details.pid, &details.volumes, &self.counting),
             processes,
             dirty_bytes_per_s: known.writes.rate(
                 details.pid.and_then(|pid| i32::try_from(pid).ok()),
@@ -123,9 +129,10 @@ async fn recall<'a>(
         let membership = details
             .pid
             .and_then(|pid| Membership::parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?));
-        let (cpu, writes) = known.remove(&container.id).map(|before| (before.cpu, before.writes)).unwrap_or_default();
+        let before = known.remove(&container.id).map(|before| (before.cpu, before.writes, before.held));
+        let (cpu, writes, held) = before.unwrap_or_default();
         let learned =
-            Known { state: container.state, details, membership, learned: Instant::now(), updates, cpu, writes };
+            Known { state: container.state, details, membership, learned: Instant::now(), updates, cpu, writes, held };
         known.insert(container.id.clone(), learned);
     }
     Ok(known.get_mut(&container.id))

@@ -19,6 +19,12 @@ impl Space {
         Some(Self { free_bytes: blocks(stat.f_bavail), used_bytes: blocks(stat.f_blocks.saturating_sub(stat.f_bfree)) })
     }
 
+    /// What is used and what may still be, in steps: some file systems count a little differently every time.
+    pub fn usable_bytes(self) -> u64 {
+        const STEP: u64 = 64 << 20;
+        self.free_bytes.saturating_add(self.used_bytes) / STEP * STEP
+    }
+
     /// Used as a fraction of what is usable, as `df` counts it.
     pub fn fraction(self) -> f64 {
         let usable = self.free_bytes.saturating_add(self.used_bytes);
@@ -33,6 +39,7 @@ mod tests {
     #[test]
     fn a_missing_path_stands_for_its_parent() {
         let space = Space::of(Path::new("/no/such/place")).expect("root exists");
+        assert!(space.usable_bytes() > space.used_bytes);
         assert!(space.fraction() > 0.0 && space.fraction() < 1.0);
     }
 }

@@ -7,6 +7,7 @@ mod cgroup;
 mod containers;
 mod cpu;
 mod disk;
+mod held;
 mod memory;
 mod network;
 mod pressure;

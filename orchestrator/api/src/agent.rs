@@ -183,6 +183,9 @@ pub struct NodeFacts {
     pub cpu_score: f64,
     /// Memory the node may use.
     pub memory_bytes: u64,
+    /// Size of the disk that holds Docker's data, without what is kept for root; `None`: not known.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
     /// What its CPU can do that not every one of its architecture can, as `/proc/cpuinfo` says it; empty: not known.
     #[serde(default)]
     pub cpu_features: Vec<String>,

@@ -66,6 +66,9 @@ pub struct WorkloadSample {
     pub cpus: f64,
     /// Memory used, page cache left out.
     pub memory_bytes: u64,
+    /// What its files take of the disk (writable layer and volumes), measured now and then; `None`: not yet, or it cannot be.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
     /// How many processes it has; `None` where nobody can count them.
     #[serde(default)]
     pub processes: Option<u32>,

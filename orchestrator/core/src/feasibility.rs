@@ -105,6 +105,10 @@ pub enum ReasonCode {
     MemoryFull,
     /// The destination would have to use its memory reserve.
     MemoryReserve,
+    /// The destination's disk hasn't got the room for its files.
+    DiskFull,
+    /// The destination would have to use its disk's reserve.
+    DiskReserve,
     /// The destination would be too busy.
     CpuReserve,
     /// The destination is overloaded itself, or suffers from pressure or heat.
@@ -136,9 +140,9 @@ impl ReasonCode {
             WorkloadMoved | NotRunning | Obstacle | Pinned | InFlight | SourceUnavailable | SourceCannotMigrate => true,
             NodeUnknown | SameNode | Unavailable | Cordoned | Draining | CannotMigrate | Architecture | CpuFeatures
             | Constraint | CgroupLayout | OlderCriu => true,
-            NotMeasured | MemoryFull | Concurrency | NoDestination => true,
-            Cooldown | FailedLately | Dismissed | Grouped | Burst | Window | MemoryReserve | CpuReserve
-            | Overloaded | Return => false,
+            NotMeasured | MemoryFull | DiskFull | Concurrency | NoDestination => true,
+            Cooldown | FailedLately | Dismissed | Grouped | Burst | Window | MemoryReserve | DiskReserve
+            | CpuReserve | Overloaded | Return => false,
             Downtime | LittleGain | Cost | Relieved | Settling => false,
         }
     }
@@ -448,6 +452,21 @@ impl Context<'_, '_> {
                 format!("{name} would use {} of its memory (limit {})", percent(memory), percent(memory_limit))
             });
         }
+        let disk_limit = 1.0 - self.policy.headroom.disk;
+        if let Some(disk) = after.disk.filter(|disk| *disk > disk_limit) {
+            free = false;
+            let mebibytes = workload.disk_bytes.div_ceil(1 << 20);
+            if disk > 1.0 {
+                reasons.add(DiskFull, || {
+                    format!("{name} has no room on its disk for the {mebibytes} MiB of {}'s files", workload.name)
+                });
+            } else {
+                reasons.add(DiskReserve, || {
+                    let (disk, limit) = (percent(disk), percent(disk_limit));
+                    format!("the disk of {name} would be {disk} full (limit {limit})")
+                });
+            }
+        }
         let mut hot_cpu = false;
         for overload in self.projection.overloads(at) {
             hot_cpu |= overload.metric == Metric::Cpu;
@@ -485,6 +504,7 @@ impl Context<'_, '_> {
             && self.projection.overloads(at).is_empty()
             && load.cpu.is_some_and(|cpu| cpu <= 1.0 - self.policy.headroom.cpu)
             && load.memory.is_some_and(|memory| memory <= 1.0 - self.policy.headroom.memory)
+            && load.disk.is_none_or(|disk| disk <= 1.0 - self.policy.headroom.disk)
     }
 
     /// Seconds since `then`, if that is less than `span_s` ago. A time in the future counts as now: clocks differ.

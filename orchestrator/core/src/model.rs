@@ -81,6 +81,12 @@ pub struct Node {
     pub cpu_score: f64,
     /// Memory it may use, above 0.
     pub memory_bytes: u64,
+    /// Size of the disk that holds Docker's data, above 0. Default: null, not known; then no disk is too full.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// That disk in use, 0 to 1. Default: null, not measured; then it is taken as never too full.
+    #[serde(default)]
+    pub disk: Option<f64>,
     /// CPU utilization of the last sample, 0 to 1. Default: null, not measured.
     #[serde(default)]
     pub cpu: Option<f64>,
@@ -181,6 +187,9 @@ pub struct Workload {
     pub cpus_usual: Option<f64>,
     /// Memory in use.
     pub memory_bytes: u64,
+    /// What its files take of the disk, which it takes along: its writable layer and its volumes, without its image. Default: 0.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// How many processes it has: several may share pages. Default: null, not known.
     #[serde(default)]
     pub processes: Option<u32>,

@@ -133,6 +133,8 @@ pub struct Headroom {
     pub cpu: f64,
     /// Of its memory.
     pub memory: f64,
+    /// Of the disk that holds Docker's data.
+    pub disk: f64,
 }
 
 /// How much each factor counts, 0 or more each, not all 0. Only their proportions matter.
@@ -363,7 +365,7 @@ impl Default for Sampling {
 
 impl Default for Headroom {
     fn default() -> Self {
-        Self { cpu: 0.30, memory: 0.20 }
+        Self { cpu: 0.30, memory: 0.20, disk: 0.10 }
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) enum Passing {
 pub(crate) struct Load {
     pub(crate) cpu: Option<f64>,
     pub(crate) memory: Option<f64>,
+    /// The disk that holds Docker's data, with all that is on its way there. What leaves frees nothing: it does so only when
+    /// its migration is over.
+    pub(crate) disk: Option<f64>,
 }
 
 /// A node and what is projected for it.
@@ -113,7 +116,11 @@ impl<'a> Projection<'a> {
             frozen: window(node, Effect::Freeze),
             node,
             overloads: overloads(node, policy),
-            load: Load { cpu: overload::cpu(node, policy), memory: node.memory.filter(|m| m.is_finite()) },
+            load: Load {
+                cpu: overload::cpu(node, policy),
+                memory: node.memory.filter(|m| m.is_finite()),
+                disk: node.disk.filter(|disk| disk.is_finite() && node.disk_bytes.is_some()),
+            },
             moves: 0,
             last_left: None,
             neighbours: Vec::new(),
@@ -268,7 +275,11 @@ impl<'a> Projection<'a> {
     /// The load of `destination` once `workload` is there too.
     pub(crate) fn load_with(&self, workload: &Workload, source: usize, destination: usize) -> Load {
         let (now, more) = (self.load(destination), self.share(workload, source, destination));
-        Load { cpu: now.cpu.map(|cpu| cpu + more.cpu), memory: now.memory.map(|memory| memory + more.memory) }
+        Load {
+            cpu: now.cpu.map(|cpu| cpu + more.cpu),
+            memory: now.memory.map(|memory| memory + more.memory),
+            disk: now.disk.map(|disk| disk + more.disk),
+        }
     }
 
     /// What `workload`, measured on `source`, takes of `node`.
@@ -282,6 +293,7 @@ impl<'a> Projection<'a> {
         Share {
             cpu: sane(workload.cpus * self.node(source).cpu_score / cpus),
             memory: sane(workload.memory_bytes as f64 / memory.max(1.0)),
+            disk: 0.0,
         }
     }
 
@@ -367,6 +379,7 @@ impl<'a> Projection<'a> {
         let load = &mut self.states[to].load;
         load.cpu = load.cpu.map(|cpu| cpu + more.cpu);
         load.memory = load.memory.map(|memory| memory + more.memory);
+        load.disk = load.disk.map(|disk| disk + more.disk);
     }
 }
 
@@ -375,6 +388,7 @@ impl<'a> Projection<'a> {
 pub(crate) struct Share {
     pub(crate) cpu: f64,
     pub(crate) memory: f64,
+    pub(crate) disk: f64,
 }
 
 impl Share {
@@ -382,7 +396,8 @@ impl Share {
     fn of(workload: &Workload, source: &Node, node: &Node) -> Self {
         let cpu = workload.cpus * (source.cpu_score / node.cpu_score) / node.cpus;
         let memory = workload.memory_bytes as f64 / node.memory_bytes.max(1) as f64;
-        Self { cpu: sane(cpu), memory: sane(memory) }
+        let disk = node.disk_bytes.map_or(0.0, |size| workload.disk_bytes as f64 / size.max(1) as f64);
+        Self { cpu: sane(cpu), memory: sane(memory), disk }
     }
 }
 

@@ -36,6 +36,7 @@ fn any_node(index: usize) -> impl Strategy<Value = Node> {
             node.availability =
                 [Availability::Offline, Availability::Suspect].get(usize::from(state)).copied().unwrap_or_default();
             node.draining = state == 2;
+            (node.disk_bytes, node.disk) = (Some(1 << 30), stall);
             node.pressure = stall.map(|stall| fog_core::model::Pressure { cpu: 0.1, memory: stall / 2.0, io: stall });
             node.coordinate =
                 coordinate.map(|(x, height, error)| Coordinate { place: [x, 0.0, 0.0, 0.0], height, error });
@@ -50,7 +51,7 @@ fn any_workload(index: usize) -> impl Strategy<Value = (Workload, Index, bool)> 
     (size, state, any::<Index>(), prop::bool::weighted(0.1)).prop_map(
         move |((cpus, memory), (state, moved, from), at, flies)| {
             let mut workload = workload(&format!("w{index}"), "A", cpus);
-            workload.memory_bytes = memory;
+            (workload.memory_bytes, workload.disk_bytes) = (memory, memory * 3);
             match state {
                 0 => workload.migrate = MigrateMode::Never,
                 1 => workload.obstacles = vec!["it has a terminal".into()],
@@ -112,6 +113,8 @@ fn apply(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
             let load = (node.cpu.expect("measured") + sign * cpu).clamp(0.0, 1.0);
             (node.cpu, node.cpu_window) = (Some(load), vec![load; 3]);
             node.memory = node.memory.map(|used| (used + sign * memory).clamp(0.0, 1.0));
+            let files = snapshot.workload(migrate.workload.as_str()).expect("known").disk_bytes as f64;
+            node.disk = node.disk.map(|used| (used + sign * files / (1u64 << 30) as f64).clamp(0.0, 1.0));
         }
         let workload = after.workloads.iter_mut().find(|workload| workload.name == migrate.workload).expect("known");
         workload.node = migrate.to.clone();
@@ -162,6 +165,11 @@ proptest! {
             // Loads that leave in the meantime may make room, so the bound is on what arrives, unless something leaves.
             let leaving = snapshot.in_flight.iter().any(|flight| flight.from == node.name)
                 || snapshot.workloads.iter().any(|workload| workload.last_from.as_ref() == Some(&node.name));
+            // What leaves frees no disk before it is gone for good.
+            let files = moves(&plan).filter(|migrate| migrate.to == node.name);
+            let files = files.map(|migrate| snapshot.workload(migrate.workload.as_str()).expect("known").disk_bytes);
+            let disk = node.disk.map(|used| used + files.sum::<u64>() as f64 / (1u64 << 30) as f64);
+            prop_assert!(!any || disk.is_none_or(|disk| disk <= 0.9 + 1e-9), "the disk of {} is filled", node.name);
             prop_assert!(!any || leaving || (cpu <= 0.7 + 1e-9 && memory <= 0.8 + 1e-9), "{} is filled", node.name);
         }
         // Every workload of an overloaded node is accounted for, once.
@@ -303,6 +311,7 @@ proptest! {
         for node in &mut snapshot.nodes {
             (node.cpu, node.memory, node.cpus, node.cpu_score) = (Some(next()), Some(next()), next(), next());
             (node.run_queue, node.temperature_c, node.memory_bytes) = (Some(next()), Some(next()), limits.0);
+            (node.disk, node.disk_bytes) = (Some(next()), Some(limits.0));
             node.position = Some(fog_core::model::Position { lat: next(), lon: next() });
             node.cpu_window = vec![next(), next(), next()];
         }

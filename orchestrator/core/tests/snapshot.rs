@@ -56,6 +56,14 @@ fn every_number_out_of_range_has_its_own_message() {
             of_node(|n| n.cpu_window[1] = f64::INFINITY),
             "nodes[2].cpu_window[1]: it is infinite; give a number from 0 to 1",
         ),
+        (
+            of_node(|n| n.disk = Some(90.0)),
+            "nodes[2].disk: 90 is above 1: it is a fraction of the capacity, not a percentage; give a number from 0 to 1",
+        ),
+        (
+            of_node(|n| n.disk_bytes = Some(0)),
+            "nodes[2].disk_bytes: it is 0; give the disk's size, or null if it is not known",
+        ),
         (of_node(|n| n.cpus = 0.0), "nodes[2].cpus: 0 is out of range; give a number above 0"),
         (of_node(|n| n.cpu_score = -1.0), "nodes[2].cpu_score: -1 is negative; give a number above 0"),
         (of_node(|n| n.memory_bytes = 0), "nodes[2].memory_bytes: it is 0; give the memory that the node may use"),

@@ -256,6 +256,7 @@ fn workload(world: &World, (name, state): (String, State)) -> WorkloadSample {
         state: if state == State::Running { WorkloadState::Running } else { WorkloadState::Paused },
         cpus: cpus.used,
         memory_bytes: 4 << 20,
+        disk_bytes: None,
         processes: Some(1),
         dirty_bytes_per_s: None,
         cpus_limit: cpus.limit,

@@ -140,6 +140,10 @@ impl Found {
         if node.memory_bytes == 0 {
             self.add(format!("{path}.memory_bytes"), "it is 0", "give the memory that the node may use");
         }
+        if node.disk_bytes == Some(0) {
+            self.add(format!("{path}.disk_bytes"), "it is 0", "give the disk's size, or null if it is not known");
+        }
+        self.fraction(format!("{path}.disk"), node.disk);
         self.fraction(format!("{path}.cpu"), node.cpu);
         for (index, sample) in node.cpu_window.iter().enumerate() {
             self.fraction(format!("{path}.cpu_window[{index}]"), Some(*sample));

@@ -77,7 +77,7 @@ fn more(from: Limits, to: Limits, at: usize, projection: &Projection<'_>) -> Sha
     let node = projection.node(at);
     let cpus = to.cpus.unwrap_or(0.0) - from.cpus.unwrap_or(0.0);
     let bytes = to.memory_bytes.unwrap_or(0).saturating_sub(from.memory_bytes.unwrap_or(0));
-    Share { cpu: (cpus / node.cpus).max(0.0), memory: bytes as f64 / node.memory_bytes.max(1) as f64 }
+    Share { cpu: (cpus / node.cpus).max(0.0), memory: bytes as f64 / node.memory_bytes.max(1) as f64, disk: 0.0 }
 }
 
 /// The new limit in cores, and why.

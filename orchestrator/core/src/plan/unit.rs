@@ -57,9 +57,10 @@ impl<'a> Unit<'a> {
 
     pub(super) fn share(&self, projection: &Projection<'_>, source: usize) -> Share {
         let shares = self.members.iter().map(|workload| projection.share(workload, source, source));
-        shares.fold(Share { cpu: 0.0, memory: 0.0 }, |sum, share| Share {
+        shares.fold(Share { cpu: 0.0, memory: 0.0, disk: 0.0 }, |sum, share| Share {
             cpu: sum.cpu + share.cpu,
             memory: sum.memory + share.memory,
+            disk: sum.disk + share.disk,
         })
     }
 

@@ -62,6 +62,11 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
         }
     }
 
+    if !(0.0..1.0).contains(&headroom.disk) {
+        let reason = format!("{} is out of range", headroom.disk);
+        found.add("headroom.disk", reason, "give a number from 0 to below 1");
+    }
+
     let mut sum = 0.0;
     for factor in FactorName::ALL {
         let weight = weights.of(factor);
