@@ -15,6 +15,7 @@ use fog_core::model::Labels;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::record;
 use crate::seen::{Common, Seen};
 use crate::store::{GivenLimits, Ownership, StoredNode};
 use crate::usual::{Hot, Usual};
@@ -124,7 +125,12 @@ pub struct History {
     pub failures: u32,
     /// How long the last one that went well took, in seconds.
     pub took_s: Option<f64>,
+    /// What the last ones that went well took, oldest first.
+    pub earlier: Vec<fog_core::model::Earlier>,
 }
+
+/// So many of them are kept: what is old says little of how a workload is now.
+const EARLIER: usize = 8;
 
 /// A change of ownership that a report brought about, to be stored.
 #[derive(Debug, Clone)]
@@ -489,6 +495,10 @@ impl Fleet {
                 history.moves.push(migration.created_at);
                 history.failed_at = None;
                 history.failures = 0;
+                if let Some(earlier) = record::earlier(migration) {
+                    history.earlier.drain(..(history.earlier.len() + 1).saturating_sub(EARLIER));
+                    history.earlier.push(earlier);
+                }
                 history.took_s =
                     migration.finished_at.map(|end| end.duration_since(migration.created_at).as_secs_f64().max(0.0));
             }

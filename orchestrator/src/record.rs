@@ -1,7 +1,9 @@
 //! fog-core's words into fog-api's: the two never meet elsewhere.
 
+use fog_api::agent::MemoryReport;
 use fog_api::{agent, decision, migration as wire};
 use fog_core::migration as core;
+use fog_core::model::{Earlier, NodeName};
 use fog_core::plan::{Candidate, Migrate, Resize, Verdict};
 use fog_core::strategy::Strategy;
 use jiff::Timestamp;
@@ -58,6 +60,21 @@ pub fn decision(
         limits: None,
         answered_at: None,
     }
+}
+
+/// What a migration that went well took, for predicting the next one.
+pub fn earlier(migration: &wire::Migration) -> Option<Earlier> {
+    // Where a person had to say how it ends, the time says nothing.
+    let memory = migration.memory.as_ref().filter(|_| migration.resolution.is_none());
+    let downtime_ms = migration.downtime_ms.filter(|ms| *ms > 0.0 && migration.resolution.is_none());
+    Some(Earlier {
+        from: NodeName::new(migration.source.as_str()).ok()?,
+        to: NodeName::new(migration.destination.as_str()).ok()?,
+        strategy: Some(asked_strategy(migration.strategy)).filter(|strategy| *strategy != Strategy::Auto)?,
+        memory_bytes: memory.map(|memory| memory.frozen_total_bytes).or(migration.checkpoint_bytes)?,
+        bytes: memory.map(MemoryReport::sent_bytes).or(migration.checkpoint_bytes)?,
+        downtime_ms: downtime_ms?,
+    })
 }
 
 /// The decision behind a planned resize.

@@ -219,6 +219,7 @@ fn core_workload(
         moves_24h: history
             .map_or(0, |h| h.moves.iter().filter(|at| **at > day_ago).count().try_into().unwrap_or(u32::MAX)),
         last_from: row.and_then(|row| row.moved_from.clone()).and_then(|from| model::NodeName::new(from).ok()),
+        earlier: history.map(|h| h.earlier.clone()).unwrap_or_default(),
         last_took_s: history.and_then(|h| h.took_s),
         failed_at: history.and_then(|h| h.failed_at),
         failures: history.map_or(0, |h| h.failures),

@@ -325,7 +325,7 @@ impl Context<'_, '_> {
                 });
             }
         }
-        let estimate = self.estimate(workload, from, at);
+        let estimate = self.estimate(workload, from, at, self.policy.strategy);
         let (downtime, budget) = (estimate.downtime_ms, self.downtime_budget_ms(workload));
         if downtime > budget {
             reasons.add(Downtime, || {

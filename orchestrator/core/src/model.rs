@@ -14,6 +14,7 @@ pub use crate::labels::Labels;
 pub use crate::name::{NodeName, WorkloadName};
 use crate::policy::Policy;
 use crate::problem::Problem;
+use crate::strategy::Strategy;
 
 mod check;
 mod cycle;
@@ -232,6 +233,10 @@ pub struct Workload {
     /// How long its last migration took, from the decision to the end, 0 or more. Default: null, not known.
     #[serde(default)]
     pub last_took_s: Option<f64>,
+    /// What its last migrations that went well really took, oldest first: the last five of a strategy correct what is predicted
+    /// for it. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
     /// When its last migration failed or was rolled back. Default: null, the last one went well.
     #[serde(default)]
     pub failed_at: Option<Timestamp>,
@@ -241,6 +246,24 @@ pub struct Workload {
     /// When a person last dismissed what the planner proposed for it. Default: null, never.
     #[serde(default)]
     pub dismissed_at: Option<Timestamp>,
+}
+
+/// What a migration of a workload really took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// The node that it left.
+    pub from: NodeName,
+    /// The node that it went to.
+    pub to: NodeName,
+    /// How its memory travelled; never auto.
+    pub strategy: Strategy,
+    /// The memory that it had.
+    pub memory_bytes: u64,
+    /// The bytes of memory that travelled, each time that they did.
+    pub bytes: u64,
+    /// How long it stood still, above 0.
+    pub downtime_ms: f64,
 }
 
 /// Some of a workload's clients: those that come in through this node, or are near it.

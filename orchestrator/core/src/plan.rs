@@ -27,6 +27,7 @@ mod pack;
 mod rank;
 mod relieve;
 mod resize;
+mod reunite;
 mod unit;
 
 pub(crate) use choose::{Assessed, Choice, post_copy_allowed};
@@ -153,6 +154,8 @@ pub enum Trigger {
     Pack,
     /// The planner, because the workload's clients are nearer to the destination.
     Follow,
+    /// The planner, because a migration that failed has split the workload's group.
+    Reunite,
     /// A person.
     Manual,
 }

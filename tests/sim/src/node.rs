@@ -248,7 +248,7 @@ impl SimNode {
 }
 
 fn workload(world: &World, (name, state): (String, State)) -> WorkloadSample {
-    let cpus = world.cpus(&name);
+    let (cpus, labels) = (world.cpus(&name), world.labels(&name));
     WorkloadSample {
         container: format!("simulated-{name}"),
         name,
@@ -261,7 +261,7 @@ fn workload(world: &World, (name, state): (String, State)) -> WorkloadSample {
         dirty_bytes_per_s: None,
         cpus_limit: cpus.limit,
         memory_limit_bytes: None,
-        labels: BTreeMap::new(),
+        labels,
         obstacles: Vec::new(),
     }
 }

@@ -43,6 +43,7 @@ struct Inner {
     /// The epoch that each migration began with; the second one after it is that of a person's word.
     began: BTreeMap<Uuid, u64>,
     cpus: BTreeMap<String, Cpus>,
+    labels: BTreeMap<String, BTreeMap<String, String>>,
     violations: Vec<String>,
     fault: Option<Fault>,
     troubles: Option<Troubles>,
@@ -63,6 +64,16 @@ impl World {
     /// A container runs on a node.
     pub fn run(&self, node: &str, workload: &str) {
         self.inner().containers.insert((node.into(), workload.into()), State::Running);
+    }
+
+    /// A container has this label.
+    pub fn label(&self, workload: &str, label: &str, value: &str) {
+        self.inner().labels.entry(workload.into()).or_default().insert(label.into(), value.into());
+    }
+
+    /// The labels of a container.
+    pub fn labels(&self, workload: &str) -> BTreeMap<String, String> {
+        self.inner().labels.get(workload).cloned().unwrap_or_default()
     }
 
     /// From now on a container uses so many cores; its limit stays, or is set the first time.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Node, NodeName, Snapshot, Workload};
 use crate::problem::{Problem, nearest};
+use crate::strategy::Strategy;
 
 pub(super) fn problems(snapshot: &Snapshot) -> Vec<Problem> {
     let mut found = Found::default();
@@ -167,6 +168,14 @@ impl Found {
         self.at_least_zero(format!("{path}.cpus"), Some(workload.cpus));
         self.at_least_zero(format!("{path}.cpus_usual"), workload.cpus_usual);
         self.at_least_zero(format!("{path}.last_took_s"), workload.last_took_s);
+        for (index, earlier) in workload.earlier.iter().enumerate() {
+            let path = format!("{path}.earlier[{index}]");
+            self.above_zero(format!("{path}.downtime_ms"), Some(earlier.downtime_ms));
+            if earlier.strategy == Strategy::Auto {
+                let remedy = "give the one that it was, e.g. stop-and-copy";
+                self.add(format!("{path}.strategy"), "it is auto, which is no way to travel", remedy);
+            }
+        }
         self.above_zero(format!("{path}.limits.cpus"), workload.limits.cpus);
         self.above_zero(format!("{path}.created_with.cpus"), workload.created_with.cpus);
         if workload.limits.memory_bytes == Some(0) {

@@ -1,14 +1,14 @@
 //! One workload: every node judged, one chosen.
 
 use super::rank::Ranking;
-use super::{Candidate, Migrate, Trigger, Verdict};
+use super::{Candidate, Migrate, Trigger, Verdict, reunite};
 use crate::explain::{Words, join};
 use crate::feasibility::{Context, Reason};
 use crate::model::Workload;
 use crate::overload::{Metric, Overload};
 use crate::policy::{Autonomy, Policy};
 use crate::score::{Score, round, score};
-use crate::strategy::{Facts, POST_COPY, Strategy};
+use crate::strategy::{POST_COPY, Strategy};
 
 /// The most nodes that one decision speaks of: nobody reads more.
 const EXPLAINED: usize = 64;
@@ -82,6 +82,7 @@ impl<'a> Choice<'_, '_, 'a> {
                     Trigger::Overload | Trigger::Drain | Trigger::Balance | Trigger::Pack | Trigger::Follow => {
                         reasons.is_empty()
                     }
+                    Trigger::Reunite => reunite::feasible(&reasons),
                     Trigger::Manual => !reasons.iter().any(|reason| reason.code.is_hard()),
                 };
                 Assessed {
@@ -126,6 +127,8 @@ impl<'a> Choice<'_, '_, 'a> {
             "is the fullest that has room"
         } else if self.trigger == Trigger::Follow {
             "is the nearest to its clients"
+        } else if self.trigger == Trigger::Reunite {
+            "has the rest of its group"
         } else if better.peek().is_none() {
             "has the highest score"
         } else if winner.reasons.is_empty() && better.all(|candidate| !candidate.reasons.is_empty()) {
@@ -166,23 +169,12 @@ impl<'a> Choice<'_, '_, 'a> {
         if let Some(hardly) = hot.and_then(|hot| words.hardly(hot)) {
             reason.push_str(&hardly);
         }
-        let estimate = self.context.estimate(workload, source, node);
         let strategy_asked = strategy != Strategy::Auto;
         let (strategy, strategy_reason) = match strategy {
-            Strategy::Auto => {
-                let measured = projection.bandwidth_mbps(source, node);
-                let facts = Facts {
-                    memory_bytes: workload.memory_bytes,
-                    processes: workload.processes,
-                    dirty_bytes_per_s: workload.dirty_bytes_per_s,
-                    mbps: measured.unwrap_or(policy.cost.unknown_mbps),
-                    max_downtime_ms: self.context.downtime_budget_ms(workload),
-                    post_copy: post_copy_allowed(workload, policy),
-                };
-                facts.choose()
-            }
+            Strategy::Auto => self.context.facts(workload, source, node).choose(),
             asked => (asked, format!("{asked} was asked for")),
         };
+        let estimate = self.context.estimate(workload, source, node, strategy);
         let (before, after) = (projection.load(source), projection.load_with(workload, source, node));
         let gain = match hot.map(|hot| hot.metric) {
             Some(Metric::Memory) => before.memory.zip(after.memory),
@@ -200,7 +192,7 @@ impl<'a> Choice<'_, '_, 'a> {
             trigger: self.trigger,
             group: None,
             autonomy: match self.trigger {
-                Trigger::Overload | Trigger::Balance | Trigger::Pack | Trigger::Follow => {
+                Trigger::Overload | Trigger::Balance | Trigger::Pack | Trigger::Follow | Trigger::Reunite => {
                     policy.autonomy.for_workload(workload.migrate)
                 }
                 // A person has said what is to be done; a workload may still ask to be asked.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::rank::Ranking;
 use super::unit::{Place, Task, Unit, told, units};
 use super::{
-    Action, Candidate, Choice, Migrate, NotMoved, Plan, Resize, Trigger, balance, drain, follow, pack, resize,
+    Action, Candidate, Choice, Migrate, NotMoved, Plan, Resize, Trigger, balance, drain, follow, pack, resize, reunite,
 };
 use crate::availability::{Availability, seconds};
 use crate::explain::{first_few, join, percent};
@@ -39,6 +39,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
     let mut projection = Projection::new(snapshot, policy, now);
     let strategy = policy.strategy;
     resize::run(snapshot, policy, &mut projection, &mut plan);
+    reunite::run(snapshot, policy, now, strategy, &mut projection, &mut plan);
     let active = |at: &usize| {
         // A node that is being emptied needs no other reason.
         projection.node(*at).availability == Availability::Active && projection.draining(*at).is_none()
@@ -73,6 +74,7 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Plan {
     pack::run(snapshot, policy, now, strategy, &mut projection, &mut plan);
     follow::run(snapshot, policy, now, strategy, &mut projection, &mut plan);
     plan.not_moved.sort_by(|a, b| (&a.node, &a.workload).cmp(&(&b.node, &b.workload)));
+    reunite::say_once(&mut plan);
     plan
 }
 
@@ -269,6 +271,9 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
         Trigger::Pack if policy.mode != Mode::Pack || !projection.load(source).cpu.is_some_and(idle) => {
             Some(format!("{from} is no longer to be emptied"))
         }
+        Trigger::Reunite if !reunite::is_still_split(snapshot, workload, to.as_str()) => {
+            Some(format!("nothing of the group of {name} is on {to} any more"))
+        }
         Trigger::Follow if policy.mode != Mode::Follow || delay(destination) >= delay(source) => {
             Some(format!("the clients of {name} are no longer nearer to {to}"))
         }
@@ -283,6 +288,9 @@ pub fn recheck(action: &Action, snapshot: &Snapshot, policy: &Policy, now: Times
         }
     }
     reasons.extend(context.against_destination(workload, source, destination, &pressing));
+    if *trigger == Trigger::Reunite {
+        reasons.retain(|reason| !matches!(reason.code, ReasonCode::Cooldown | ReasonCode::Return));
+    }
     if *trigger == Trigger::Manual {
         reasons.retain(|reason| reason.code.is_hard());
     }
