@@ -93,9 +93,21 @@ struct Shared {
     runs_ahead: bool,
     /// It may begin to.
     guarded: bool,
+    /// Of what was sent while the container ran: whether all of it is in the store.
+    ahead: Ahead,
     /// The source has sent all.
     all_sent: bool,
     stopped: bool,
+}
+
+/// What was sent while the container ran, over the first connection of its kind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    #[default]
+    Comes,
+    Kept,
+    /// That connection ended before its end: nobody knows what of it is kept. The source sends all of it again.
+    Lost,
 }
 
 impl std::fmt::Debug for PagesIn {
@@ -146,8 +158,12 @@ impl PagesIn {
         let name = format!("pages-in-{:?}", link.lane).to_lowercase();
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
             let _inside = span.entered();
+            let bulk = link.lane == Lane::Bulk;
             let served = pages.serve(link);
             let mut shared = pages.shared();
+            if bulk && shared.ahead == Ahead::Comes {
+                shared.ahead = Ahead::Lost;
+            }
             shared.open -= 1;
             if shared.open == 0 {
                 shared.links.clear();
@@ -233,6 +249,11 @@ impl PagesIn {
                 PageMessage::Frozen => {
                     frozen = true;
                     if bulk {
+                        let mut shared = self.shared();
+                        if shared.ahead == Ahead::Comes {
+                            shared.ahead = Ahead::Kept;
+                        }
+                        drop(shared);
                         self.wait_for_processes();
                     }
                 }
@@ -258,7 +279,15 @@ impl PagesIn {
                         self.store.put_zeros(pid, address, len).map_err(stored)?;
                     }
                 }
-                PageMessage::Same { pid, address, len } if frozen => self.same(pid, address, len, &mut scratch)?,
+                // Only behind what it speaks of, on the same connection.
+                PageMessage::Same { pid, address, len } if frozen && bulk => {
+                    if self.shared().ahead != Ahead::Kept {
+                        return Err(io::Error::other("what came ahead was lost with its connection").into());
+                    }
+                    self.same(pid, address, len, &mut scratch)?;
+                }
+                PageMessage::Gone if self.status.borrow().whole => {}
+                PageMessage::Gone => self.broke("the source's frozen copy has ended"),
                 // The source has heard it.
                 PageMessage::Whole if self.status.borrow().whole => {
                     self.status.send_modify(|status| status.acknowledged = true);

@@ -235,11 +235,12 @@ impl PagesOut {
             self.status.send_modify(|status| {
                 status.cut_off.get_or_insert_with(Instant::now);
             });
+            // Nobody knows what of it has arrived, of the rounds before the freeze neither.
+            self.known.write().unwrap_or_else(PoisonError::into_inner).forget();
             let mut shared = lock(&self.shared);
-            if shared.stopped || self.status.borrow().broken.is_some() {
+            if shared.stopped {
                 return;
             }
-            // Nobody knows what of it has arrived.
             shared.unsent = shared.all.clone();
             let (shared, _) = self.changed.wait_timeout(shared, PAUSE).unwrap_or_else(PoisonError::into_inner);
             if shared.stopped {
@@ -286,6 +287,7 @@ impl PagesOut {
     /// Answers what is asked for; ends well when the destination says that it has all.
     fn answer(&self, reader: &mut PageReader, writer: &mut PageWriter) -> Result<(), TransferError> {
         let (mut told, mut heard, mut buffer) = (Instant::now(), Instant::now(), Vec::new());
+        let nothing = Known::default();
         loop {
             if told.elapsed() > ALIVE {
                 told = Instant::now();
@@ -307,7 +309,13 @@ impl PagesOut {
                 PageMessage::Fetch { pid, address, len } => {
                     let pieces = lock(&self.shared).all.get(&pid).map(|all| all.pieces(address, len));
                     for piece in pieces.into_iter().flatten() {
-                        self.send(pid, piece.image, piece.len, &mut buffer, &mut |message| writer.write(&message))?;
+                        // Content itself: what went ahead may still be on its way, on the other connection.
+                        let range = (piece.image, piece.len);
+                        let mut say = |message: PageMessage<'_>| writer.write(&message);
+                        let sent = self.send(&nothing, pid, range, &mut buffer, &mut say);
+                        if !self.or_gone(sent, writer)? {
+                            break;
+                        }
                         self.account(pid, piece.image, piece.len);
                     }
                     lock(&self.shared).hint = Some((pid, address + len));
@@ -317,11 +325,23 @@ impl PagesOut {
         }
     }
 
+    /// Memory that cannot be read any more is told to the destination, which may have it already. `false`: it was told.
+    fn or_gone(&self, sent: Result<(), TransferError>, writer: &mut PageWriter) -> Result<bool, TransferError> {
+        match sent {
+            Ok(()) => Ok(true),
+            Err(error) if self.status.borrow().broken.is_some() => {
+                tracing::warn!(%error, "memory of the frozen container is gone");
+                writer.write(&PageMessage::Gone).map(|()| false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn send(
         &self,
+        known: &Known,
         vpid: u32,
-        address: u64,
-        len: u64,
+        range: (u64, u64),
         buffer: &mut Vec<u8>,
         say: scan::Say<'_, TransferError>,
     ) -> Result<(), TransferError> {
@@ -331,8 +351,7 @@ impl PagesOut {
             self.status.send_modify(|status| status.broken = Some(reason.clone()));
             TransferError::File(reason)
         };
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        scan::frozen(&known, (vpid, pid), (address, len), buffer, unreadable, say)
+        scan::frozen(known, (vpid, pid), range, buffer, unreadable, say)
     }
 
     fn account(&self, pid: u32, address: u64, len: u64) {
@@ -381,17 +400,23 @@ impl PagesOut {
         writer.write(&PageMessage::Frozen)?;
         let already = self.status.borrow().sent;
         let base = writer.sent;
-        let mut buffer = Vec::new();
+        let (mut buffer, mut sent_all) = (Vec::new(), Ok(()));
         {
             let mut sender = Sender::new(&mut *writer, &self.source);
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             while let Some((pid, address, len)) = self.next() {
-                self.send(pid, address, len, &mut buffer, &mut |message| sender.say(message))?;
+                sent_all = self.send(&known, pid, (address, len), &mut buffer, &mut |message| sender.say(message));
+                if sent_all.is_err() {
+                    break;
+                }
                 let (sent, content) = (already + sender.writer.sent - base, sender.content);
                 let left = lock(&self.shared).unsent.values().map(Runs::bytes).sum();
                 self.status.send_modify(|status| (status.sent, status.left, status.content) = (sent, left, content));
             }
         }
-        writer.write(&PageMessage::All)?;
+        if self.or_gone(sent_all, writer)? {
+            writer.write(&PageMessage::All)?;
+        }
         let mut told = Instant::now();
         while !answering.is_finished() {
             let shared = lock(&self.shared);
@@ -482,3 +507,6 @@ impl<'a> Sender<'a> {
         worth
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,11 @@ impl Known {
         Known { seed, regions: HashMap::new() }
     }
 
+    /// The destination may have none of it.
+    pub fn forget(&mut self) {
+        self.regions.clear();
+    }
+
     fn hash(&self, page: &[u8]) -> u64 {
         xxh3_64_with_seed(page, self.seed).max(UNKNOWN + 1)
     }

@@ -85,6 +85,8 @@ pub enum PageMessage<'a> {
     Whole,
     /// Nothing to say.
     Alive,
+    /// The frozen container's memory cannot be read any more: what is missing never comes.
+    Gone,
 }
 
 impl<'a> PageMessage<'a> {
@@ -136,6 +138,10 @@ impl<'a> PageMessage<'a> {
                 head.push(9);
                 &[]
             }
+            PageMessage::Gone => {
+                head.push(10);
+                &[]
+            }
         }
     }
 
@@ -143,12 +149,13 @@ impl<'a> PageMessage<'a> {
     fn decode(body: &'a [u8]) -> Result<PageMessage<'a>, TransferError> {
         const DAMAGED: TransferError = TransferError::Damaged("a message about memory");
         let (&tag, rest) = body.split_first().ok_or(DAMAGED)?;
-        if let (6..=9, []) = (tag, rest) {
+        if let (6..=10, []) = (tag, rest) {
             return Ok(match tag {
                 6 => PageMessage::Frozen,
                 7 => PageMessage::All,
                 8 => PageMessage::Whole,
-                _ => PageMessage::Alive,
+                9 => PageMessage::Alive,
+                _ => PageMessage::Gone,
             });
         }
         let (pid, rest) = rest.split_first_chunk::<4>().ok_or(DAMAGED)?;
@@ -330,7 +337,7 @@ mod tests {
                 PageMessage::Packed { pid, address, content: (pid, &content) },
                 PageMessage::Zeros { pid, address, len }, PageMessage::Same { pid, address, len },
                 PageMessage::Fetch { pid, address, len }, PageMessage::Frozen, PageMessage::All, PageMessage::Whole,
-                PageMessage::Alive,
+                PageMessage::Alive, PageMessage::Gone,
             ] {
                 let body = body(&message);
                 prop_assert_eq!(PageMessage::decode(&body).expect("decodes"), message);
