@@ -56,6 +56,12 @@ pub struct Record {
     /// Named volumes that this migration made at the destination, or moves away from the source.
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// Folders of the host that this migration fills at the destination, or moves away from the source.
+    #[serde(default)]
+    pub folders: Vec<PathBuf>,
+    /// Destination: folders that did not exist before.
+    #[serde(default)]
+    pub made: Vec<PathBuf>,
     /// Memory travels after the commit and is not known to be whole at the destination.
     #[serde(default)]
     pub memory_pending: bool,
@@ -88,6 +94,8 @@ impl Record {
             stopped_tasks: Vec::new(),
             resumed: false,
             volumes: Vec::new(),
+            folders: Vec::new(),
+            made: Vec::new(),
             memory_pending: false,
             peer: None,
             begun: Vec::new(),

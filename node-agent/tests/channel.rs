@@ -150,7 +150,12 @@ fn peer() -> Peer {
 }
 
 fn command(workload: &str) -> Command {
-    Command { migration: Uuid::from_u128(7), workload: workload.to_owned(), epoch: 3, order: Order::Inspect }
+    Command {
+        migration: Uuid::from_u128(7),
+        workload: workload.to_owned(),
+        epoch: 3,
+        order: Order::Inspect { bind_mounts: Vec::new() },
+    }
 }
 
 fn sample() -> Sample {

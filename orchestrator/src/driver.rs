@@ -583,9 +583,13 @@ impl Driver {
         own.unwrap_or_else(|| self.app.policy.get().policy.max_downtime_ms)
     }
 
+    fn bind_mounts(&self) -> Vec<String> {
+        self.app.policy.get().policy.files.bind_mounts.clone()
+    }
+
     fn what(&self, step: Step) -> Option<Order> {
         Some(match step {
-            Step::Inspect => Order::Inspect,
+            Step::Inspect => Order::Inspect { bind_mounts: self.bind_mounts() },
             Step::Reserve => Order::Reserve {
                 specification: self.migration.specification.clone()?,
                 ticket: self.migration.ticket.clone()?,
@@ -603,7 +607,8 @@ impl Driver {
                     max_downtime_ms: bound.then(|| self.max_downtime_ms()),
                     cap_mbps: None,
                 };
-                Order::Ship { destination, ticket: self.migration.ticket.clone()?, keep_connections, memory }
+                let (ticket, bind_mounts) = (self.migration.ticket.clone()?, self.bind_mounts());
+                Order::Ship { destination, ticket, keep_connections, memory, bind_mounts }
             }
             Step::Restore => Order::Restore,
             Step::Resume => Order::Resume,

@@ -535,6 +535,7 @@ mod tests {
             memory_limit_bytes: None,
             labels: BTreeMap::new(),
             obstacles: Vec::new(),
+            bind_mounts: Vec::new(),
         }
     }
 

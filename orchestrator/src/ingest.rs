@@ -192,7 +192,7 @@ pub fn tell_node(app: &Service, node: &str) {
     let (view, workloads) = {
         let fleet = app.fleet();
         let view = snapshot::node(&fleet, node, &policy.policy, connected, now);
-        (view, snapshot::workloads(&fleet, Some(node)))
+        (view, snapshot::workloads(&fleet, Some(node), &policy.policy))
     };
     if let Some(node) = view {
         app.events.tell(Event::Node { node });

@@ -44,9 +44,10 @@ async fn ask(
     specification: Option<Specification>,
 ) -> Result<Examined, Finding> {
     let id = Uuid::new_v4();
+    let bind_mounts = app.policy.get().policy.files.bind_mounts.clone();
     let (sender, answer) = oneshot::channel();
     app.examinations.waiting().insert(id, sender);
-    let question = Examine { id, workload: workload.to_owned(), specification };
+    let question = Examine { id, workload: workload.to_owned(), specification, bind_mounts };
     let silent = if app.agents.send(node, ToAgent::Examine(question)) {
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(examined)) => return Ok(examined),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fog_api::agent::WorkloadSample;
 use fog_api::workload::WorkloadState;
 use fog_core::model::Labels;
+use fog_core::policy::Policy;
 
 /// What [`WorkloadSample`] says, without its name.
 #[derive(Debug, Clone)]
@@ -35,9 +36,17 @@ pub struct Seen {
     pub labels: Labels,
     /// Why it cannot be moved.
     pub obstacles: Vec<String>,
+    /// Folders of the host that are mounted in it.
+    pub bind_mounts: Vec<String>,
 }
 
 impl Seen {
+    /// Everything that keeps it from being moved under this policy.
+    pub fn obstacles(&self, policy: &Policy) -> Vec<String> {
+        let bound = self.bind_mounts.iter().filter_map(|path| policy.files.obstacle(path));
+        self.obstacles.iter().cloned().chain(bound).collect()
+    }
+
     /// The first report.
     pub fn new(sample: WorkloadSample, common: &mut Common) -> Self {
         Self {
@@ -53,6 +62,7 @@ impl Seen {
             memory_limit_bytes: sample.memory_limit_bytes,
             labels: common.labels(sample.labels),
             obstacles: sample.obstacles,
+            bind_mounts: sample.bind_mounts,
         }
     }
 
@@ -69,6 +79,9 @@ impl Seen {
         }
         if self.obstacles != sample.obstacles {
             self.obstacles = sample.obstacles;
+        }
+        if self.bind_mounts != sample.bind_mounts {
+            self.bind_mounts = sample.bind_mounts;
         }
         self.state = sample.state;
         self.cpus = sample.cpus;

@@ -200,7 +200,7 @@ fn core_workload(
             WorkloadState::Paused => model::WorkloadState::Paused,
             WorkloadState::Stopped => model::WorkloadState::Stopped,
         },
-        obstacles: sample.obstacles.clone(),
+        obstacles: sample.obstacles(policy),
         cpus: fog_core::telemetry::sustained(&window, samples).unwrap_or(sample.cpus),
         cpus_usual: view.usual.cpus(),
         memory_bytes: sample.memory_bytes,
@@ -298,18 +298,18 @@ pub fn node(fleet: &Fleet, name: &str, policy: &Policy, connected: bool, now: Ti
 }
 
 /// Every workload as people see it, or those of one node, by name.
-pub fn workloads(fleet: &Fleet, node: Option<&str>) -> Vec<Workload> {
+pub fn workloads(fleet: &Fleet, node: Option<&str>, policy: &Policy) -> Vec<Workload> {
     match node {
         Some(node) => {
             let owned = fleet.nodes.get(node).map(|view| &view.owned).into_iter().flatten();
-            owned.filter_map(|name| workload(fleet, name)).collect()
+            owned.filter_map(|name| workload(fleet, name, policy)).collect()
         }
-        None => fleet.workloads.keys().filter_map(|name| workload(fleet, name)).collect(),
+        None => fleet.workloads.keys().filter_map(|name| workload(fleet, name, policy)).collect(),
     }
 }
 
 /// A workload as people see it.
-pub fn workload(fleet: &Fleet, name: &str) -> Option<Workload> {
+pub fn workload(fleet: &Fleet, name: &str, policy: &Policy) -> Option<Workload> {
     let view = fleet.workloads.get(name)?;
     let sample = &view.sample;
     let row = fleet.ownership.get(name);
@@ -325,7 +325,7 @@ pub fn workload(fleet: &Fleet, name: &str) -> Option<Workload> {
         cpus_limit: sample.cpus_limit,
         memory_limit_bytes: sample.memory_limit_bytes,
         labels: (*sample.labels).clone(),
-        obstacles: sample.obstacles.clone(),
+        obstacles: sample.obstacles(policy),
         migration: fleet.moving.get(name).map(|moving| moving.migration),
         moved_at: row.and_then(|row| row.moved_at),
         seen_at: view.seen_at,

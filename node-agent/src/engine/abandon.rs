@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::failure::{Cause, StepResult};
 use super::images::{Folder, remove_folder};
 use super::reserve::{MARK, restore_folder};
-use super::{Engine, Inner, discard, volumes};
+use super::{Engine, Inner, bind_mounts, discard, volumes};
 
 pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult {
     let record = inner.record(command.migration);
@@ -37,6 +37,7 @@ pub(super) async fn abandon(inner: &Arc<Inner>, command: &Command) -> StepResult
     inner.world.end_memory(&Engine(Arc::clone(inner)), command.migration).await;
     if let Some(record) = &record {
         volumes::remove(inner, &record.volumes).await?;
+        bind_mounts::remove(&record.folders, &record.made).await?;
     }
     Folder::of(inner, command.migration).remove().await?;
     inner.note(command, Role::Destination, |record| record.closed = true).await?;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{Cause, StepResult};
 use super::images::Folder;
 use super::inspect::{init_of, state_is};
-use super::{Engine, Inner, connections, peer, volumes};
+use super::{Engine, Inner, bind_mounts, connections, peer, volumes};
 
 pub(super) async fn discard(inner: &Arc<Inner>, command: &Command, cancel: &CancellationToken) -> StepResult {
     let Some(record) = inner.record(command.migration) else {
@@ -49,6 +49,7 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command, cancel: &Canc
     connections::forget(inner, command.migration);
     inner.world.end_memory(&Engine(Arc::clone(inner)), command.migration).await;
     volumes::remove(inner, &record.volumes).await?;
+    bind_mounts::set_aside(&record.folders).await?;
     if let Some(orphan) = record.checkpoint {
         inner.world.dump_ends(orphan).await?;
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::failure::Cause;
 use super::inspect::{id_of, init_of};
 use super::volumes::{self, LAYER};
-use super::{Inner, Reporter, blocking};
+use super::{Inner, Reporter, bind_mounts, blocking};
 use crate::files::{FileError, Listed, Listing, Piece, Root, Sent, Tree};
 use crate::transfer::Outgoing;
 
@@ -40,7 +40,7 @@ impl FilesOut {
     pub(super) async fn of(inner: &Arc<Inner>, inspect: &Value) -> Result<FilesOut, Cause> {
         let container = id_of(inspect)?;
         let init = init_of(inspect).ok_or_else(|| Cause::gone("The container has no process."))?;
-        let volumes = volumes::copied(inspect);
+        let volumes = [volumes::copied(inspect), bind_mounts::folders(inspect)].concat();
         let opened = blocking(move || {
             let upper = std::fs::read_to_string(format!("/proc/{init}/mountinfo")).ok();
             let upper = upper.and_then(|mounts| Root::open(&upper_folder(&mounts)?).ok());

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::failure::{Cause, StepResult};
 use super::files_out::FilesOut;
-use super::{Inner, address, blocking, image, images, open_files, tasks, volumes};
+use super::{Inner, address, bind_mounts, blocking, image, images, open_files, tasks, volumes};
 use crate::runtime::{obstacles, specification};
 
-pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command) -> StepResult {
-    let (inspect, memory_bytes) = movable(inner, &command.workload).await?;
+pub(super) async fn inspect(inner: &Arc<Inner>, command: &Command, bind_mounts: &[String]) -> StepResult {
+    let (inspect, memory_bytes) = movable(inner, &command.workload, bind_mounts).await?;
     let files = FilesOut::of(inner, &inspect).await?.bytes().await?;
     let specification = specification(inner, &command.workload, inspect, memory_bytes, Some(files)).await?;
     Ok(Report { specification: Some(specification), ..Report::default() })
@@ -43,7 +43,7 @@ struct Looked {
     findings: Vec<Finding>,
 }
 
-async fn look(inner: &Arc<Inner>, workload: &str) -> Result<Looked, Cause> {
+async fn look(inner: &Arc<Inner>, workload: &str, allowed: &[String]) -> Result<Looked, Cause> {
     let inspect = inner.docker.inspect(workload).await.map_err(Cause::docker("inspect the container"))?;
     let mut inspect =
         inspect.ok_or_else(|| Cause::gone(format!("There is no container {workload} on {}.", inner.config.node)))?;
@@ -51,6 +51,8 @@ async fn look(inner: &Arc<Inner>, workload: &str) -> Result<Looked, Cause> {
     let criu = inner.criu.get_or_init(crate::tools::criu_version);
     let (volumes, criu) = tokio::join!(volumes::note(inner, workload, &mut inspect), criu);
     findings.extend(volumes?.into_iter().map(|message| Finding::blocker("volumes", message)));
+    let bound = bind_mounts::at_source(inner, workload, &inspect, allowed).await?;
+    findings.extend(bound.into_iter().map(|message| Finding::blocker("mounts", message)));
     let memory_bytes = match init_of(&inspect) {
         Some(init) => {
             let criu = criu.clone();
@@ -73,8 +75,8 @@ async fn look(inner: &Arc<Inner>, workload: &str) -> Result<Looked, Cause> {
 }
 
 /// The container as it is now, with the memory it uses, if nothing stands in the way of moving it.
-pub(super) async fn movable(inner: &Arc<Inner>, workload: &str) -> Result<(Value, u64), Cause> {
-    let Looked { inspect, memory_bytes, findings } = look(inner, workload).await?;
+pub(super) async fn movable(inner: &Arc<Inner>, workload: &str, bind_mounts: &[String]) -> Result<(Value, u64), Cause> {
+    let Looked { inspect, memory_bytes, findings } = look(inner, workload, bind_mounts).await?;
     match refusal(&findings) {
         None => Ok((inspect, memory_bytes)),
         Some(reasons) => Err(Cause::refused(format!("{workload} cannot be moved. {reasons}"))),
@@ -92,8 +94,8 @@ pub(super) fn refusal(findings: &[Finding]) -> Option<String> {
 const LONGEST_LOOK: Duration = Duration::from_millis(120);
 
 /// Preflight, at the source: what `inspect` would say, without refusing.
-pub(super) async fn preflight(inner: &Arc<Inner>, workload: &str) -> Result<Examined, Cause> {
-    let Looked { inspect, memory_bytes, mut findings } = look(inner, workload).await?;
+pub(super) async fn preflight(inner: &Arc<Inner>, workload: &str, bind_mounts: &[String]) -> Result<Examined, Cause> {
+    let Looked { inspect, memory_bytes, mut findings } = look(inner, workload, bind_mounts).await?;
     let files = async { FilesOut::of(inner, &inspect).await?.bytes().await };
     let files = match tokio::time::timeout(LONGEST_LOOK, files).await {
         Ok(Ok(bytes)) => Some(bytes),

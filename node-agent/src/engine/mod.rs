@@ -17,6 +17,7 @@
 
 mod abandon;
 mod address;
+mod bind_mounts;
 mod budget;
 mod connections;
 mod console;
@@ -182,7 +183,7 @@ impl Engine {
     /// Looks at what stands in the way of a migration, at one end. Touches nothing.
     pub async fn examine(&self, question: Examine) -> Examined {
         let looked = match &question.specification {
-            None => inspect::preflight(&self.0, &question.workload).await,
+            None => inspect::preflight(&self.0, &question.workload, &question.bind_mounts).await,
             Some(specification) => reserve::preflight(&self.0, specification).await,
         };
         let examined = looked.unwrap_or_else(|cause| Examined {
@@ -265,7 +266,7 @@ impl Engine {
         let reporter = Reporter { migration: command.migration, progress, finished: Mutex::default() };
         let job = Job { engine: self, command: &command, cancel: &lane.cancel, reporter: &reporter };
         let result = match &command.order {
-            Order::Inspect => self.0.world.look(job).await.map_err(Cause::from),
+            Order::Inspect { .. } => self.0.world.look(job).await.map_err(Cause::from),
             Order::Reserve { .. } => self.0.world.reserve(job).await.map_err(Cause::from),
             Order::Ship { .. } => self.0.world.ship(job).await.map_err(Cause::from),
             Order::Restore => self.0.world.restore(job).await.map_err(Cause::from),

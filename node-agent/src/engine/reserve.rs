@@ -12,7 +12,7 @@ use super::address::{self, Judged};
 use super::failure::{Cause, StepResult};
 use super::images::{self, Folder};
 use super::inspect::{id_of, refusal};
-use super::{Inner, blocking, files_in, image, peer, volumes};
+use super::{Inner, bind_mounts, blocking, files_in, image, peer, volumes};
 use crate::journal::create_private_folder;
 use crate::runtime::{port_is_free, specification};
 use crate::transfer::TicketKey;
@@ -69,6 +69,7 @@ pub(super) async fn place(
     image: &str,
 ) -> Result<String, Cause> {
     volumes::create(inner, command, &specification.inspect).await?;
+    bind_mounts::create(inner, command, &specification.inspect).await?;
     let mut body = specification::create_body(&specification.inspect, image);
     mark(&mut body, command);
     let created = inner.docker.create(&specification.name, &body).await;
@@ -84,7 +85,8 @@ pub(super) async fn place(
     });
     made.await?.map_err(|error| Cause::node(&format!("{} could not be created", restore.display()), &error))?;
     let here = inner.docker.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;
-    let folders = here.as_ref().map(volumes::folders).unwrap_or_default();
+    let mut folders = here.as_ref().map(volumes::folders).unwrap_or_default();
+    folders.extend(here.as_ref().map(bind_mounts::folders).unwrap_or_default());
     inner.files.placed(command.migration, &container, folders);
     Ok(container)
 }
@@ -172,6 +174,9 @@ async fn look(inner: &Arc<Inner>, specification: &Specification) -> Result<Looke
     }
     for message in volumes::obstacles(inner, inspect).await? {
         found("volumes", message);
+    }
+    for message in bind_mounts::at_destination(inner, inspect).await? {
+        found("mounts", message);
     }
     Ok(Looked { findings, image, address })
 }

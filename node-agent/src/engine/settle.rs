@@ -11,7 +11,7 @@ use super::failure::{Cause, StepResult};
 use super::images::{Folder, remove_folder};
 use super::inspect::{init_of, state_is};
 use super::reserve::restore_folder;
-use super::{Engine, Inner, Reporter, discard, ms_since};
+use super::{Engine, Inner, Reporter, bind_mounts, discard, ms_since};
 use crate::journal::Record;
 use crate::runtime::{DockerError, specification};
 
@@ -48,6 +48,7 @@ pub(super) async fn settle(inner: &Arc<Inner>, command: &Command, reporter: &Rep
     inner.arrivals.forget(command.migration);
     inner.files.end(command.migration).await;
     inner.world.end_memory(&Engine(Arc::clone(inner)), command.migration).await;
+    bind_mounts::forget_older(&record.folders).await?;
     Folder::of(inner, command.migration).remove().await?;
     inner.note(command, Role::Destination, |record| record.closed = true).await?;
     Ok(Report { stages_ms, ..Report::default() })

@@ -21,7 +21,7 @@ use super::freeze::Pausing;
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
 use super::memory::{Ahead, Held, MOST_ROUNDS, Move};
-use super::{Inner, Reporter, address, blocking, budget, image, ms_since, peer, volumes};
+use super::{Inner, Reporter, address, bind_mounts, blocking, budget, image, ms_since, peer, volumes};
 use crate::journal::Record;
 use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
@@ -39,6 +39,7 @@ pub(super) struct Way<'a> {
     pub(super) ticket: &'a Ticket,
     pub(super) keep_connections: bool,
     pub(super) memory: &'a MemoryOrder,
+    pub(super) bind_mounts: &'a [String],
 }
 
 pub(super) async fn ship(
@@ -52,12 +53,12 @@ pub(super) async fn ship(
     let to = Move { inner, migration: command.migration, destination, reporter, cancel };
     let ticket = TicketKey::decode(way.ticket)
         .ok_or_else(|| Cause::refused("The ticket is not 32 bytes in hexadecimal; the orchestrator made a mistake."))?;
-    let (inspect, memory_bytes) = movable(inner, &command.workload).await?;
+    let (inspect, memory_bytes) = movable(inner, &command.workload, way.bind_mounts).await?;
     let container = id_of(&inspect)?;
     let policy = specification::restart_policy(&inspect);
     let (id, saved, epoch) = (container.clone(), policy.clone(), command.epoch);
     let daemon = inner.world.daemon().await;
-    let moving = volumes::moving_names(&inspect);
+    let (moving, bound) = (volumes::moving_names(&inspect), bind_mounts::paths(&inspect));
     inner
         .note(command, Role::Source, move |record| {
             record.begun.push((Step::Ship, epoch));
@@ -65,6 +66,7 @@ pub(super) async fn ship(
             record.restart_policy = Some(saved);
             record.daemon = daemon;
             record.volumes = moving;
+            record.folders = bound;
         })
         .await?;
     let folder = Folder::of(inner, command.migration);

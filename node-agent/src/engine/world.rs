@@ -180,7 +180,10 @@ impl World for Host {
     }
 
     fn look<'a>(&'a self, job: Job<'a>) -> BoxFuture<'a, Done> {
-        Box::pin(async move { said(inspect::inspect(&job.engine.0, job.command).await) })
+        Box::pin(async move {
+            let Order::Inspect { bind_mounts } = &job.command.order else { return Err(another()) };
+            said(inspect::inspect(&job.engine.0, job.command, bind_mounts).await)
+        })
     }
 
     fn reserve<'a>(&'a self, job: Job<'a>) -> BoxFuture<'a, Done> {
@@ -192,10 +195,10 @@ impl World for Host {
 
     fn ship<'a>(&'a self, job: Job<'a>) -> BoxFuture<'a, Done> {
         Box::pin(async move {
-            let Order::Ship { destination, ticket, keep_connections, memory } = &job.command.order else {
+            let Order::Ship { destination, ticket, keep_connections, memory, bind_mounts } = &job.command.order else {
                 return Err(another());
             };
-            let way = ship::Way { destination, ticket, keep_connections: *keep_connections, memory };
+            let way = ship::Way { destination, ticket, keep_connections: *keep_connections, memory, bind_mounts };
             said(ship::ship(&job.engine.0, job.command, way, job.cancel, job.reporter).await)
         })
     }

@@ -222,6 +222,23 @@ impl Docker {
         Ok(containers.into_iter().filter_map(name).collect())
     }
 
+    /// Every folder of the host that a container, running or not, has mounted, with the container's name.
+    pub async fn bind_mounts(&self) -> Result<Vec<(String, PathBuf)>, DockerError> {
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let mut bound = Vec::new();
+        for container in self.client.list_containers(Some(options)).await? {
+            let name = container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned());
+            for mount in container.mounts.unwrap_or_default() {
+                if mount.typ.as_deref() == Some("bind")
+                    && let Some(source) = mount.source
+                {
+                    bound.push((name.clone().unwrap_or_default(), source.into()));
+                }
+            }
+        }
+        Ok(bound)
+    }
+
     /// The id behind an image's name or id.
     pub async fn image_id(&self, image: &str) -> Result<Option<String>, DockerError> {
         let image = found(self.client.inspect_image(image).await.map_err(DockerError::from))?;

@@ -13,7 +13,7 @@ use fog_api::workload::WorkloadState;
 use futures_util::StreamExt;
 use serde_json::Value;
 
-use super::obstacles::lasting_obstacles;
+use super::obstacles::{bind_mounts, lasting_obstacles};
 use super::{Docker, DockerError, found};
 
 /// Docker answers a question within this time or counts as away.
@@ -47,6 +47,8 @@ pub struct Details {
     pub volumes: Vec<PathBuf>,
     /// Why it cannot be moved.
     pub obstacles: Vec<String>,
+    /// Folders of the host that are mounted in it.
+    pub bind_mounts: Vec<String>,
 }
 
 /// What a container has used so far.
@@ -155,6 +157,7 @@ fn understand(inspect: &Value) -> Details {
         labels: ours.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
         volumes: local.map(|mount| word(mount, "Source").into()).collect(),
         obstacles: lasting_obstacles(inspect),
+        bind_mounts: bind_mounts(inspect),
     }
 }
 

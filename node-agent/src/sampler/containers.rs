@@ -110,6 +110,7 @@ impl ContainerMeter {
             memory_limit_bytes: details.memory_limit_bytes,
             labels: details.labels.clone(),
             obstacles: details.obstacles.clone(),
+            bind_mounts: details.bind_mounts.clone(),
         }))
     }
 }

@@ -97,6 +97,9 @@ pub struct Examine {
     pub workload: String,
     /// The source's answer when the destination is asked; `None`: this is the source.
     pub specification: Option<Specification>,
+    /// Source: folders of the host whose bind mounts move, each with everything below it.
+    #[serde(default)]
+    pub bind_mounts: Vec<String>,
 }
 
 /// What an [`Examine`] found.
@@ -354,7 +357,11 @@ impl std::fmt::Display for Step {
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Order {
     /// See [`Step::Inspect`].
-    Inspect,
+    Inspect {
+        /// Folders of the host whose bind mounts move, each with everything below it: the policy's word.
+        #[serde(default)]
+        bind_mounts: Vec<String>,
+    },
     /// See [`Step::Reserve`].
     Reserve {
         /// What to create; the source's own configuration.
@@ -376,6 +383,9 @@ pub enum Order {
         /// How memory travels.
         #[serde(default)]
         memory: MemoryOrder,
+        /// See [`Order::Inspect`].
+        #[serde(default)]
+        bind_mounts: Vec<String>,
     },
     /// See [`Step::Restore`].
     Restore,
@@ -395,7 +405,7 @@ impl Order {
     /// Its name.
     pub const fn step(&self) -> Step {
         match self {
-            Order::Inspect => Step::Inspect,
+            Order::Inspect { .. } => Step::Inspect,
             Order::Reserve { .. } => Step::Reserve,
             Order::Ship { .. } => Step::Ship,
             Order::Restore => Step::Restore,

@@ -83,6 +83,9 @@ pub struct WorkloadSample {
     pub labels: BTreeMap<String, String>,
     /// Why it cannot be moved, each a whole sentence; empty when nothing stands in the way.
     pub obstacles: Vec<String>,
+    /// Folders of the host that are mounted in it; whether that lets it move, the policy says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bind_mounts: Vec<String>,
 }
 
 /// What is known of the way to another node.

@@ -59,6 +59,8 @@ pub struct Policy {
     pub concurrency: Concurrency,
     /// When a silent node is suspect and offline.
     pub heartbeat: Heartbeat,
+    /// Which files of the host move with a workload.
+    pub files: Files,
     /// Rules and wishes about where workloads run. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
@@ -318,6 +320,37 @@ pub struct Heartbeat {
     pub offline_s: f64,
 }
 
+/// Which files of the host move with a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// Folders of the host whose bind mounts move with their container, each with everything below it. Absolute, without
+    /// `.`, `..` or a slash at the end, and not `/`. Whatever is bind mounted from elsewhere keeps a container where it is.
+    pub bind_mounts: Vec<String>,
+}
+
+impl Files {
+    /// Whether a bind mount of this folder moves.
+    pub fn moves(&self, path: &str) -> bool {
+        let below = |allowed: &String| {
+            path.strip_prefix(allowed.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        is_plain(path) && self.bind_mounts.iter().any(below)
+    }
+
+    /// Why a container with a bind mount of this folder stays where it is; `None`: it does not, for that.
+    pub fn obstacle(&self, path: &str) -> Option<String> {
+        (!self.moves(path)).then(|| {
+            format!("{path} of the host is mounted in it, and the policy's files.bind_mounts does not allow that path.")
+        })
+    }
+}
+
+/// Whether a path leads nowhere but where it says.
+fn is_plain(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|name| !matches!(name, "" | "." | "..")))
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -340,6 +373,7 @@ impl Default for Policy {
             cooldown: Cooldown::default(),
             concurrency: Concurrency::default(),
             heartbeat: Heartbeat::default(),
+            files: Files::default(),
             constraints: Vec::new(),
             windows: Vec::new(),
         }

@@ -51,7 +51,7 @@ fn a_mistake_is_shown_where_it_is() {
         (
             "[overlaod.cpu]\nstart = 0.9\n",
             "policy.toml:1:2: overlaod: this field does not exist; did you mean \"overload\"? Expected one of: autonomy, \
-             strategy, max_downtime_ms, min_gain, mode, balance, pack, follow, burst, cost, resize, overload, sampling, headroom, weights, delay, cooldown, concurrency, heartbeat, constraints, windows",
+             strategy, max_downtime_ms, min_gain, mode, balance, pack, follow, burst, cost, resize, overload, sampling, headroom, weights, delay, cooldown, concurrency, heartbeat, files, constraints, windows",
         ),
         (
             "[weights]\nzebra = 1\n",

@@ -37,12 +37,13 @@ async fn drains(app: &App) -> Result<Vec<Drain>, RouteError> {
     let plan = plan.await.map_err(|_| RouteError::Defect)?;
     let stays: BTreeMap<&str, &str> =
         plan.not_moved.iter().map(|stays| (stays.workload.as_str(), stays.reason.as_str())).collect();
+    let in_force = app.policy.get();
     let fleet = app.fleet();
     let draining = fleet.nodes.values().filter(|view| view.stored.order.draining);
     Ok(draining
         .map(|view| {
             let node = view.stored.name.clone();
-            let remaining: Vec<Remaining> = snapshot::workloads(&fleet, Some(&node))
+            let remaining: Vec<Remaining> = snapshot::workloads(&fleet, Some(&node), &in_force.policy)
                 .into_iter()
                 .map(|workload| Remaining {
                     reason: stays.get(workload.name.as_str()).map(|reason| (*reason).to_owned()),

@@ -78,8 +78,9 @@ pub(super) async fn list(
     State(app): State<App>,
     Listed(asked, filter): Listed<Filter, By>,
 ) -> Result<Json<List<Workload>>, RouteError> {
+    let policy = app.policy.get();
     let fleet = app.fleet();
-    let view = |name: &str| snapshot::workload(&fleet, name).filter(|workload| filter.takes(workload));
+    let view = |name: &str| snapshot::workload(&fleet, name, &policy.policy).filter(|workload| filter.takes(workload));
     let page = match &filter.node {
         Some(node) => {
             let owned = fleet.nodes.get(node).map(|view| &view.owned);
@@ -95,6 +96,6 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/workloads/{name}", tag = "workloads", params(("name" = String, Path, description = "The workload's name.")),
     responses((status = 200, description = "The workload.", body = Workload)))]
 pub(super) async fn one(State(app): State<App>, Name(name): Name) -> Result<Json<Workload>, RouteError> {
-    let found = snapshot::workload(&app.fleet(), &name);
+    let found = snapshot::workload(&app.fleet(), &name, &app.policy.get().policy);
     found.map(Json).ok_or(RouteError::Unknown { what: "workload", name })
 }

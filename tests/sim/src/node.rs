@@ -263,6 +263,7 @@ fn workload(world: &World, (name, state): (String, State)) -> WorkloadSample {
         memory_limit_bytes: None,
         labels,
         obstacles: Vec::new(),
+        bind_mounts: Vec::new(),
     }
 }
 

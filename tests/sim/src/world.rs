@@ -211,7 +211,7 @@ impl Inner {
         let began = *self.began.entry(command.migration).or_insert(command.epoch);
         let persons_word = command.epoch >= began + 2;
         match &command.order {
-            Order::Inspect => match state {
+            Order::Inspect { .. } => match state {
                 Some(State::Running) => {
                     let inspect = serde_json::json!({ "Name": workload });
                     report.specification =

@@ -105,6 +105,13 @@ pub(super) fn problems(policy: &Policy) -> Vec<Problem> {
     found.above("heartbeat.offline_s", heartbeat.offline_s, 86_400.0);
     found.order("heartbeat.suspect_s", heartbeat.suspect_s, "heartbeat.interval_s", heartbeat.interval_s);
     found.order("heartbeat.offline_s", heartbeat.offline_s, "heartbeat.suspect_s", heartbeat.suspect_s);
+    for (index, path) in policy.files.bind_mounts.iter().enumerate() {
+        if !super::is_plain(path) {
+            let field = format!("files.bind_mounts[{index}]");
+            let remedy = "give an absolute path below / without `.`, `..` or a slash at the end, e.g. \"/srv/data\"";
+            found.add(&field, format!("{path:?} is no plain folder of a host"), remedy);
+        }
+    }
     found.lists(policy);
     found.problems
 }
