@@ -15,6 +15,7 @@ use fog_core::model::Labels;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::delays::{Delays, Step};
 use crate::record;
 use crate::seen::{Common, Seen};
 use crate::store::{GivenLimits, Ownership, StoredNode};
@@ -47,6 +48,8 @@ pub struct NodeView {
     pub coordinate: Coordinate,
     /// Nodes that something is about to be moved to from here, to be measured first, since when.
     pub wanted: BTreeMap<String, Timestamp>,
+    /// Its round trips to others, for the history.
+    delays: Delays,
     /// Of the peers that its agent was last told of.
     told_peers: u64,
 }
@@ -64,6 +67,7 @@ impl NodeView {
             told_at: None,
             coordinate: Coordinate::default(),
             wanted: BTreeMap::new(),
+            delays: Delays::default(),
             told_peers: 0,
         }
     }
@@ -195,6 +199,8 @@ pub struct Fleet {
     pub dismissed: BTreeMap<String, Timestamp>,
     /// The nodes' names, sorted.
     pub names: Vec<String>,
+    /// Steps of the delays' history that are over and not stored.
+    pub delays_over: Vec<Step>,
     common: Common,
     namesakes: BTreeSet<(String, String)>,
 }
@@ -247,10 +253,15 @@ impl Fleet {
     /// it would not find its owner in the store.
     pub fn heartbeat(&mut self, node: &str, mut samples: Vec<Sample>, watch: Watch, now: Timestamp) -> Vec<Change> {
         let Watch { window, hot } = watch;
+        let small = crate::peers::is_small(self);
         let Some(view) = self.nodes.get_mut(node) else { return Vec::new() };
         view.stored.heartbeat_at = Some(now);
         view.cpu_window.extend(samples.iter().map(|sample| sample.cpu));
         samples.iter().for_each(|sample| view.hot.learn(sample.cpu >= hot, sample.at));
+        for sample in &samples {
+            let at_ms = sample.at.min(now).as_millisecond();
+            view.delays.learn(&view.name, at_ms, &sample.links, small, &mut self.delays_over);
+        }
         let surplus = view.cpu_window.len().saturating_sub(window);
         view.cpu_window.drain(..surplus);
         let Some(mut newest) = samples.pop() else { return Vec::new() };

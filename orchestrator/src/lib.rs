@@ -11,6 +11,7 @@ pub mod channel;
 pub mod checkups;
 pub mod clock;
 pub mod config;
+pub mod delays;
 pub mod driver;
 pub mod events;
 pub mod fleet;

@@ -34,6 +34,8 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the policy file is looked at.
 const POLICY_LOOK: Duration = Duration::from_millis(500);
 const RETENTION_PERIOD: Duration = Duration::from_secs(600);
+/// How often delays whose minute is over are stored.
+const DELAYS_PERIOD: Duration = Duration::from_secs(2);
 /// So long a write's answer is kept for its repetition.
 const KEEP_ANSWERS: SignedDuration = SignedDuration::from_hours(24);
 
@@ -158,6 +160,11 @@ async fn serve(app: &App, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
         keep_bounded(retention).await;
         Ok(())
     });
+    let delays = app.clone();
+    tasks.spawn(async move {
+        keep_delays(delays).await;
+        Ok(())
+    });
     let first = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -242,6 +249,21 @@ async fn keep_bounded(app: App) {
                 Ok(()) => next = until,
                 Err(error) => tracing::error!("cannot bring samples to the next level: {error}"),
             }
+        }
+    }
+}
+
+/// Stores the delays' history, a step at a time.
+async fn keep_delays(app: App) {
+    let mut ticks = tokio::time::interval(DELAYS_PERIOD);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = app.shutdown.cancelled() => return,
+        }
+        let steps = std::mem::take(&mut app.fleet().delays_over);
+        if let Err(error) = app.store.save_delays(&steps).await {
+            tracing::error!("cannot store how far nodes were from each other: {error}");
         }
     }
 }

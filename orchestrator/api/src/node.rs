@@ -108,6 +108,40 @@ pub struct SamplePoint {
     pub temperature_c: Option<f64>,
 }
 
+/// How far a node was from the others: `GET /v1/nodes/{name}/delays`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Delays {
+    /// The node's name.
+    pub node: String,
+    /// The beginning of the range.
+    pub from: Timestamp,
+    /// Its end, not part of it.
+    pub to: Timestamp,
+    /// The points, oldest first: one a minute (five minutes in a cluster of more than 24 nodes), or one an hour where the range
+    /// begins before the minutes that are kept.
+    pub points: Vec<DelayPoint>,
+}
+
+/// The delays of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DelayPoint {
+    /// The step's beginning.
+    pub at: Timestamp,
+    /// The nearest few of those that answered, by name.
+    pub links: Vec<PastDelay>,
+}
+
+/// A delay in the past.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PastDelay {
+    /// The other node.
+    pub to: String,
+    /// The mean round-trip time, in milliseconds.
+    pub rtt_ms: f64,
+    /// The longest, in milliseconds.
+    pub rtt_max_ms: f64,
+}
+
 /// A node's newest sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Utilization {

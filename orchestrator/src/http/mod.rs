@@ -62,6 +62,7 @@ fn reads() -> OpenApiRouter<App> {
         .routes(routes!(doctor::own))
         .routes(routes!(doctor::node))
         .routes(routes!(samples::show))
+        .routes(routes!(samples::delays))
         .routes(routes!(links::list))
         .routes(routes!(workloads::list))
         .routes(routes!(workloads::one))

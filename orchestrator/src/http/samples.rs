@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use fog_api::node::Samples;
+use fog_api::node::{Delays, Samples};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -64,4 +64,37 @@ pub(super) async fn show(
     }
     let points = app.store.samples(&name, from, to, step_s).await?;
     Ok(Json(Samples { node: name, from, to, step_s: step_s.cast_unsigned(), points }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Span {
+    /// The beginning; one hour before `to` when left out.
+    #[param(value_type = Option<String>, format = "date-time")]
+    from: Option<Timestamp>,
+    /// The end, not part of it; now when left out.
+    #[param(value_type = Option<String>, format = "date-time")]
+    to: Option<Timestamp>,
+}
+
+/// How far a node was from the nearest others over a range.
+#[utoipa::path(get, path = "/v1/nodes/{name}/delays", tag = "nodes",
+    params(("name" = String, Path, description = "The node's name."), Span),
+    responses((status = 200, description = "The points.", body = Delays)))]
+pub(super) async fn delays(
+    State(app): State<App>,
+    Name(name): Name,
+    Parameters(span): Parameters<Span>,
+) -> Result<Json<Delays>, RouteError> {
+    if !app.fleet().nodes.contains_key(&name) {
+        return Err(RouteError::Unknown { what: "node", name });
+    }
+    let to = span.to.unwrap_or_else(clock::now);
+    let from = span.from.unwrap_or_else(|| to.checked_sub(HOUR).unwrap_or(to));
+    if from >= to {
+        return Err(RouteError::parameter("from", format!("{from} is not before {to}; give an earlier one")));
+    }
+    let points = app.store.delays(&name, from, to).await?;
+    Ok(Json(Delays { node: name, from, to, points }))
 }

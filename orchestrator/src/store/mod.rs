@@ -5,6 +5,7 @@
 //! what was not acknowledged.
 
 mod decisions;
+mod delays;
 mod events;
 #[cfg(debug_assertions)]
 mod fail_point;

@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{Store, StoreError, time};
+use crate::delays;
 
 pub(super) const MINUTE_MS: i64 = 60_000;
 pub(super) const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -89,6 +90,15 @@ impl Store {
             let forget = format!(
                 "DELETE FROM {table} WHERE (node, at_ms) IN (SELECT s.node, s.at_ms FROM heartbeats h
                  CROSS JOIN {table} s ON s.node = h.node AND s.at_ms < ?3 WHERE h.node >= ?1 AND h.node < ?2)"
+            );
+            run(connection, forget, [from, until, (now - kept).as_millisecond()]).await?;
+        }
+        for (level, kept) in [(delays::Level::Fine, keep.minutes), (delays::Level::Hour, keep.hours)] {
+            let level = level.number();
+            let forget = format!(
+                "DELETE FROM delays WHERE (level, node, at_ms) IN (SELECT d.level, d.node, d.at_ms FROM heartbeats h
+                 CROSS JOIN delays d ON d.level = {level} AND d.node = h.node AND d.at_ms < ?3
+                 WHERE h.node >= ?1 AND h.node < ?2)"
             );
             run(connection, forget, [from, until, (now - kept).as_millisecond()]).await?;
         }

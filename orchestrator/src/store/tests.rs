@@ -1,10 +1,12 @@
 use fog_api::agent::{Hello, NodeFacts, PROTOCOL, Pressure, Sample, Specification, Ticket};
 use fog_api::decision::Decision;
+use fog_api::node::PastDelay;
 use fog_core::migration::{Event, Step};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::*;
+use crate::delays;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -275,4 +277,30 @@ async fn what_was_written_is_there_after_reopening() {
     assert_eq!(store.ownerships().await.unwrap()[0].owner.as_deref(), Some("A"));
     claim(&store, "web", "B", 1).await;
     assert_eq!(store.ownerships().await.unwrap()[0].owner.as_deref(), Some("A"), "an old epoch changes nothing");
+}
+
+#[tokio::test]
+async fn delays_are_kept_by_the_minute_and_longer_by_the_hour() {
+    let (_dir, store) = store().await;
+    let now = crate::clock::now();
+    save(&store, &[sample(now, 0.5)], now).await;
+    let step = |level, hours_ago: i64| delays::Step {
+        node: "A".into(),
+        level,
+        at_ms: (now - SignedDuration::from_hours(hours_ago)).as_millisecond(),
+        links: delays::Links::from([("B".into(), (1.5, 4.0))]),
+    };
+    let steps = [1, 80].into_iter().flat_map(|ago| [step(delays::Level::Fine, ago), step(delays::Level::Hour, ago)]);
+    let nobody = delays::Step { node: "nobody".into(), ..step(delays::Level::Fine, 1) };
+    let steps: Vec<delays::Step> = steps.chain([nobody, step(delays::Level::Hour, 3000)]).collect();
+    store.save_delays(&steps).await.unwrap();
+    store.save_delays(&steps).await.unwrap();
+    store.roll_up(0, 1000, now).await.unwrap();
+    let since = async |hours| store.delays("A", now - SignedDuration::from_hours(hours), now).await.unwrap();
+    assert_eq!(since(2).await.len(), 1);
+    assert_eq!(since(2).await[0].links, [PastDelay { to: "B".into(), rtt_ms: 1.5, rtt_max_ms: 4.0 }]);
+    assert_eq!(since(71).await.len(), 1, "the minutes of more than three days ago are forgotten");
+    assert_eq!(since(100).await.len(), 2, "by the hour");
+    assert_eq!(since(4000).await.len(), 2, "and those of more than ninety days ago");
+    assert_eq!(store.delays("nobody", now - SignedDuration::from_hours(2), now).await.unwrap(), []);
 }

@@ -18,6 +18,7 @@ export type Plan = Schemas["Plan"];
 export type PlanAction = Schemas["PlanAction"];
 export type PolicyView = Schemas["PolicyView"];
 export type Samples = Schemas["Samples"];
+export type Delays = Schemas["Delays"];
 export type PlanMigrate = Schemas["PlanMigrate"];
 export const isMigrate = (action: PlanAction): action is PlanMigrate & PlanAction => "expected" in action;
 export type Identity = Schemas["Identity"];
