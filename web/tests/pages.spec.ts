@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { expect, type Page, test } from "@playwright/test";
-import { type Cluster, start, until } from "./simulated.ts";
+import { between, type Cluster, start, until } from "./simulated.ts";
 import { signIn, visit } from "./steps.ts";
 
 const EVIL = '<img src=x onerror="document.title=`owned`">';
@@ -20,6 +20,7 @@ const ask = async <T>(path: string): Promise<T> => (await (await fetch(cluster.u
 test.beforeAll(async () => {
   cluster = await start({
     nodes: { A: 0.9, B: 0.65, C: 0.2, D: 0.15, ["n".repeat(200)]: 0.5 },
+    more: ["--label", "A", "site", LONG, "--label", "B", EVIL, EVIL, "--label", "B", "site", EVIL, "--label", "C", LONG, "x", "--label", "C", "tier", LONG],
     workloads: { looper: "A", "web-1": "B", "web-2": "B", cache: "C", "sensor-gateway": "D", [EVIL]: "C", [LONG]: "B" },
   });
   const found = await until("the looper's move", 90, async () => {
@@ -44,6 +45,8 @@ const pages = (): { name: string; hash: string; shows: string }[] => [
   { name: "policy", hash: "#/policy", shows: ".cm-content" },
   { name: "events", hash: "#/events", shows: "h1" },
   { name: "audit", hash: "#/audit", shows: "h1" },
+  { name: "long-label", hash: "#/nodes/C", shows: ".labels" },
+  { name: "evil-label", hash: "#/nodes/B", shows: ".labels" },
   { name: "long-node", hash: `#/nodes/${"n".repeat(200)}`, shows: "h1" },
   { name: "evil-workload", hash: `#/workloads/${encodeURIComponent(EVIL)}`, shows: "h1" },
   { name: "long-workload", hash: `#/workloads/${encodeURIComponent(LONG)}`, shows: "h1" },
@@ -163,6 +166,12 @@ test("hostile names are harmless and can be read", async ({ page }) => {
   await visit(page, `#/workloads/${encodeURIComponent(EVIL)}`, "h1");
   await expect(page.locator("h1")).toHaveText(EVIL);
   expect(await page.title()).not.toBe("owned");
+  await visit(page, "#/nodes/B", ".labels");
+  await expect(page.locator(".labels bdi", { hasText: EVIL }).first()).toHaveText(EVIL);
+  for (const [node, label] of [["A", LONG], ["C", LONG]] as const) {
+    await visit(page, `#/nodes/${node}`, ".labels");
+    await expect(page.locator(".labels bdi", { hasText: label }).first()).toBeVisible();
+  }
   await visit(page, "#/workloads", "tbody");
   // Cut to what fits, whole for whoever points at it.
   await expect(page.locator(`main [title="${LONG}"]`).first()).toContainText("…");
@@ -187,5 +196,82 @@ test("an empty cluster says what to do", async ({ page }) => {
     }
   } finally {
     await empty.stop();
+  }
+});
+
+// A second reader of the page's own stream: the id of every event that came, in the order of arrival.
+function listenIn(): void {
+  const seen: { connections: number; ids: number[] } = { connections: 0, ids: [] };
+  Object.assign(window, { seen });
+  const asked = window.fetch.bind(window);
+  window.fetch = async (...given) => {
+    const response = await asked(...given);
+    if (!response.body || !response.headers.get("content-type")?.startsWith("text/event-stream")) return response;
+    seen.connections += 1;
+    const [own, copy] = response.body.tee();
+    void (async () => {
+      const reader = copy.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { done, value } = await reader.read().catch(() => ({ done: true, value: undefined }));
+        if (done) return;
+        const messages = (rest + value).split("\n\n");
+        rest = messages.pop() ?? "";
+        for (const message of messages) {
+          const id = /^id: ?(\d+)$/m.exec(message)?.[1];
+          // `ready` repeats the id that the stream goes on from.
+          if (id && !/^event: ?ready$/m.test(message)) seen.ids.push(Number(id));
+        }
+      }
+    })();
+    return new Response(own, { status: response.status, headers: response.headers });
+  };
+}
+
+test("every event is told once, in order, across cut connections and a killed orchestrator", async ({ page }) => {
+  const own = await start({ nodes: { A: 0.2, B: 0.2, C: 0.2 }, workloads: { one: "A", two: "B" } });
+  const wire = await between(own.url);
+  try {
+    await page.addInitScript(listenIn);
+    await signIn(page, wire.url, own.token);
+    const headers = { authorization: `Bearer ${own.token}`, "content-type": "application/json" };
+    // Every cordon and uncordon is an event of the history, told or not.
+    const happen = async (times: number) => {
+      for (let count = 0; count < times; count += 1) {
+        const answer = await fetch(`${own.url}/v1/nodes/${"ABC"[count % 3] ?? "A"}/${count % 2 ? "uncordon" : "cordon"}`, { method: "POST", headers });
+        expect(answer.status).toBe(200);
+      }
+    };
+    const newest = async (): Promise<number> => {
+      const text = await (await fetch(`${own.url}/v1/events?after=0&follow=false`, { headers })).text();
+      return Math.max(0, ...[...text.matchAll(/^id: ?(\d+)$/gm)].map((found) => Number(found[1])));
+    };
+    const first = await newest();
+    await happen(20);
+    for (let times = 0; times < 3; times += 1) {
+      expect(wire.cut()).toBeGreaterThan(0);
+      await happen(15);
+      await expect(page.locator('.connection[data-state="live"]')).toBeVisible();
+      await happen(5);
+    }
+    await own.kill();
+    await expect(page.locator('.connection[data-state="reconnecting"]')).toBeVisible();
+    await own.restart();
+    await happen(30);
+    await expect(page.locator('.connection[data-state="live"]')).toBeVisible();
+    await happen(10);
+    const last = await newest();
+    expect(last).toBeGreaterThanOrEqual(first + 60);
+    const seen = () => page.evaluate(() => (window as unknown as { seen: { connections: number; ids: number[] } }).seen);
+    await until("the newest event on the page", 30, async () => (await seen()).ids.at(-1) === last);
+    const { connections, ids } = await seen();
+    const since = ids.indexOf(first + 1);
+    expect(since).toBeGreaterThanOrEqual(0);
+    expect(connections).toBeGreaterThanOrEqual(5);
+    expect(ids.slice(since)).toEqual(Array.from({ length: last - first }, (_, index) => first + 1 + index));
+    console.log(`${last - first} events over ${connections} connections, each once and in order`);
+  } finally {
+    wire.close();
+    await own.stop();
   }
 });

@@ -174,6 +174,37 @@ test("a node is drained", async () => {
   await expect(page.getByTestId("order")).toHaveCount(0);
 });
 
+/** Begins a migration with a strategy of its own, which the dialog leaves to the orchestrator, and shows its page. */
+async function begin(workload: string, destination: string, strategy: string): Promise<string> {
+  const answer = await fetch(`${need("FOG_URL")}/v1/migrations`, {
+    method: "POST", headers: { authorization: `Bearer ${need("FOG_TOKEN")}`, "content-type": "application/json" }, body: JSON.stringify({ workload, destination, strategy }),
+  });
+  const migration = (await answer.json()) as { id: string };
+  expect(answer.status, JSON.stringify(migration)).toBe(202);
+  await visit(page, `#/migrations/${migration.id}`, "h1");
+  return migration.id;
+}
+
+test("a pre-copy shows its rounds with their bytes, and how fast the container writes", async () => {
+  run("C", "writer", `noise=$(head -c 12582912 /dev/urandom | base64); ${need("LOOPER")}`);
+  await until("writer to count", 60, async () => numbers("C", "writer").length > 1);
+  await until("the orchestrator to know it", 60, async () => (await ask<{ node?: string }>("/v1/workloads/writer")).node === "C");
+  const id = await begin("writer", "D", "pre-copy");
+  const rows = page.getByTestId("rounds").locator("tbody tr");
+  await expect(rows.first()).toBeVisible({ timeout: 120_000 });
+  await expect(rows.first()).toContainText(/MiB.*MiB.*s.*\/s/);
+  await expect(page.getByTestId("phase")).toHaveText("Done", { timeout: 120_000 });
+  const { memory } = await ask<{ memory: { rounds: { content_bytes: number }[]; dirty_bytes_per_s: number | null } }>(`/v1/migrations/${id}`);
+  await expect(rows).toHaveCount(memory.rounds.length);
+  expect(memory.rounds.length).toBeGreaterThan(1);
+  expect(memory.rounds[0]?.content_bytes).toBeGreaterThan(12_582_912);
+  expect(memory.dirty_bytes_per_s).not.toBeNull();
+  await expect(page.getByTestId("dirty")).toContainText(/\/s/);
+  await page.screenshot({ path: "screenshots/real-rounds.png", fullPage: true });
+  await counts("D", "writer");
+  on("D", "docker", "rm", "--force", "writer");
+});
+
 test("a lost orchestrator is shown, and nothing is missed when it is back", async () => {
   await visit(page, "#/", '[data-node="A"]');
   lab("orchestrator", "kill", "--instance", need("FOG_LAB_INSTANCE"));

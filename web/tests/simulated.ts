@@ -2,12 +2,19 @@
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-export interface Cluster { url: string; token: string; stop: () => Promise<void> }
+export interface Cluster {
+  url: string;
+  token: string;
+  stop: () => Promise<void>;
+  /** SIGKILL for the orchestrator, and the same again on its data. */
+  kill: () => Promise<void>;
+  restart: () => Promise<void>;
+}
 
 export const here = dirname(fileURLToPath(import.meta.url));
 const programs = process.env["FOG_BIN_DIR"] ?? join(here, "../../target/release");
@@ -46,6 +53,29 @@ export async function until<T>(what: string, seconds: number, condition: () => P
   throw new Error(`waited ${seconds} s in vain for ${what}${last ? `: ${String(last)}` : ""}`);
 }
 
+/** Carries bytes to the orchestrator and back, until `cut` ends every connection at once. */
+export async function between(url: string): Promise<{ url: string; cut: () => number; close: () => void }> {
+  const { hostname, port } = new URL(url);
+  const open = new Set<Socket>();
+  const server = createServer((near) => {
+    const far = connect(Number(port), hostname);
+    for (const [one, other] of [[near, far], [far, near]] as const) {
+      open.add(one);
+      one.on("error", () => other.destroy());
+      one.on("close", () => { open.delete(one); other.destroy(); });
+      one.pipe(other);
+    }
+  });
+  await new Promise<void>((listens) => server.listen(0, "127.0.0.1", listens));
+  const address = server.address();
+  const cut = () => {
+    const count = open.size;
+    for (const socket of open) socket.destroy();
+    return count;
+  };
+  return { url: `http://127.0.0.1:${address && typeof address === "object" ? address.port : 0}`, cut, close: () => { cut(); server.close(); } };
+}
+
 /** Keeps figures of make test-full in tests/results/dashboard.json, with the day and the commit that they are of. */
 export function keep(what: string, figures: object): void {
   const folder = join(here, "../../tests/results");
@@ -72,12 +102,25 @@ export async function start(options: { nodes: Record<string, number>; workloads?
   };
   try {
     if (!existsSync(join(programs, "fog-orchestrator"))) throw new Error(`no programs in ${programs}: run make build first`);
-    run("fog-orchestrator", ["--data-dir", folder, "--listen", `127.0.0.1:${port}`, ...(options.policy ? ["--policy", options.policy] : [])]);
+    const serve = () => run("fog-orchestrator", ["--data-dir", folder, "--listen", `127.0.0.1:${port}`, ...(options.policy ? ["--policy", options.policy] : [])]);
+    serve();
     await until("the orchestrator", 30, async () => (await fetch(`${url}/readyz`)).ok);
     const token = readFileSync(join(folder, "token"), "utf8").trim();
     const workloads = options.workloads ? ["--workloads", pairs(options.workloads)] : [];
     if (Object.keys(options.nodes).length) run("fog-sim", ["--url", url, "--token", token, "--nodes", pairs(options.nodes), ...workloads, ...(options.more ?? [])]);
-    return { url, token, stop };
+    const kill = async () => {
+      const [orchestrator] = children.splice(0, 1);
+      if (!orchestrator) throw new Error("no orchestrator runs");
+      const exit = new Promise((done) => orchestrator.once("exit", done));
+      orchestrator.kill("SIGKILL");
+      await exit;
+    };
+    const restart = async () => {
+      serve();
+      children.unshift(...children.splice(-1));
+      await until("the orchestrator again", 30, async () => (await fetch(`${url}/readyz`)).ok);
+    };
+    return { url, token, stop, kill, restart };
   } catch (error) {
     await stop();
     throw error;

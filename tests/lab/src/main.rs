@@ -104,6 +104,14 @@ enum Command {
         #[command(flatten)]
         instance: Instance,
     },
+    /// Start a node's agent, stop it, or kill it as a power cut would
+    Agent {
+        node: String,
+        #[arg(value_parser = ["start", "stop", "kill"])]
+        what: String,
+        #[command(flatten)]
+        instance: Instance,
+    },
     #[command(hide = true)]
     HostInit { spec: PathBuf },
     #[command(hide = true)]
@@ -216,6 +224,14 @@ fn run(command: Command) -> Result<()> {
                 "start" => lab.start_orchestrator(),
                 "stop" => lab.stop_orchestrator(),
                 _ => lab.kill_orchestrator(),
+            }
+        }
+        Command::Agent { node, what, instance } => {
+            let lab = Lab::attach(&instance.instance)?;
+            match what.as_str() {
+                "start" => lab.start_agent(&node),
+                "stop" => lab.stop_agent(&node),
+                _ => lab.kill_agent(&node),
             }
         }
         Command::HostInit { spec } => fog_lab::parts::host_init(&spec),

@@ -28,6 +28,9 @@ struct Arguments {
     /// Containers with the node that they run on.
     #[arg(long, value_delimiter = ',', default_value = "looper=A")]
     workloads: Vec<String>,
+    /// A label of a node; may be given several times
+    #[arg(long = "label", num_args = 3, value_names = ["NODE", "KEY", "VALUE"])]
+    labels: Vec<String>,
     /// So many further nodes, node-0001 and so on, in eight sites; each carries two containers, knows its way to its next
     /// eight neighbours, and its load rises and falls
     #[arg(long, default_value_t = 0)]
@@ -102,6 +105,9 @@ async fn main() -> anyhow::Result<()> {
             .map(|other| (other.clone(), distant.get(name).or(distant.get(other)).copied().unwrap_or(2.0)))
             .collect();
         let node = SimNode::new(name, Load { cpu: *cpu, memory: 0.3, rtt_ms }, &world, interval);
+        let own = arguments.labels.chunks_exact(3).filter(|label| label[0] == *name);
+        let own = own.map(|label| (label[1].clone(), label[2].clone()));
+        node.labels.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
         tokio::spawn(node.run(arguments.url.clone(), arguments.token.clone()));
     }
     for at in 0..arguments.fleet {

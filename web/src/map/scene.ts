@@ -335,7 +335,7 @@ export class Scene {
     const state = offline ? "offline" : node.draining ? "draining" : node.cordoned ? "cordoned" : node.availability === "suspect" ? "suspect" : "";
     this.font(ctx, 11.5, state ? 600 : 450, colours);
     ctx.fillStyle = state ? (offline ? colours.bad : colours.warning) : colours.quiet;
-    ctx.fillText(this.fitted(ctx, state || node.facts.labels["site"] || node.facts.labels["tier"] || "", 84), x + 17, y + 38);
+    ctx.fillText(this.fitted(ctx, state || node.facts.labels["site"] || node.facts.labels["tier"] || "", 62), x + 17, y + 38);
     if (used && !offline) {
       ctx.textAlign = "right";
       this.font(ctx, 22, 660, colours);

@@ -17,6 +17,54 @@ use crate::render::units;
 /// The pace at which bytes are reported where nothing can be redrawn.
 const PLAIN_PACE: Duration = Duration::from_secs(1);
 
+/// One line that is said again and again: redrawn on a terminal, elsewhere written when it has changed.
+pub(super) struct Line {
+    line: Option<ProgressBar>,
+    said: String,
+}
+
+impl Line {
+    pub(super) fn new(what: &str) -> Self {
+        let line = std::io::stderr().is_terminal().then(|| live(&clean(what)));
+        Self { line, said: String::new() }
+    }
+
+    pub(super) fn say(&mut self, words: &str) {
+        match &self.line {
+            Some(line) => line.set_message(words.to_owned()),
+            None if self.said != words => eprintln!("{words}"),
+            None => {}
+        }
+        words.clone_into(&mut self.said);
+    }
+
+    /// Stays on the screen.
+    pub(super) fn keep(&self, words: &str) {
+        match &self.line {
+            Some(line) => line.println(clean(words)),
+            None => eprintln!("{}", clean(words)),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            line.finish_and_clear();
+        }
+    }
+}
+
+fn live(prefix: &str) -> ProgressBar {
+    let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}  {elapsed}") {
+        line.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+    }
+    line.set_prefix(prefix.to_owned());
+    line.enable_steady_tick(Duration::from_millis(100));
+    line
+}
+
 pub(super) struct Progress {
     began: Instant,
     /// The live line; `None` where stderr is no terminal.
@@ -32,14 +80,8 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(begun: &Migration, paint: Paint) -> Self {
         let line = std::io::stderr().is_terminal().then(|| {
-            let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}  {elapsed}") {
-                line.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-            }
             let what = format!("{}  {} → {}", clean(&begun.workload), clean(&begun.source), clean(&begun.destination));
-            line.set_prefix(paint.head(&what));
-            line.enable_steady_tick(Duration::from_millis(100));
-            line
+            live(&paint.head(&what))
         });
         if line.is_none() {
             let (workload, from, to) = (clean(&begun.workload), clean(&begun.source), clean(&begun.destination));
