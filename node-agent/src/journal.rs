@@ -49,8 +49,11 @@ pub struct Record {
     pub closed_network: bool,
     /// The dump that runs, or was about to end.
     pub checkpoint: Option<ProcessIdentity>,
-    /// Destination: tasks, by their ids inside the container, that were already stopped when they were dumped.
+    /// Tasks, by their ids inside the container, that were already stopped when they were dumped.
     pub stopped_tasks: Vec<i32>,
+    /// Source: the frozen tasks have a stop signal pending, or were about to: whoever thaws them does not let them run.
+    #[serde(default)]
+    pub held: bool,
     /// Destination: the tasks were continued. From then on the container is an ordinary one.
     pub resumed: bool,
     /// Named volumes that this migration made at the destination, or moves away from the source.
@@ -92,6 +95,7 @@ impl Record {
             closed_network: false,
             checkpoint: None,
             stopped_tasks: Vec::new(),
+            held: false,
             resumed: false,
             volumes: Vec::new(),
             folders: Vec::new(),

@@ -14,6 +14,9 @@ use crate::runtime::{Docker, DockerError};
 
 const LOOK: Duration = Duration::from_micros(300);
 
+/// The kernel thaws at once; a busy node shows it later.
+const MELTS: Duration = Duration::from_secs(5);
+
 /// A pause whose answer may be outstanding. It must be waited for: dropped, it would still take place.
 #[must_use]
 pub(super) struct Pausing(JoinHandle<Result<(), DockerError>>);
@@ -39,6 +42,23 @@ impl Pausing {
     pub(super) async fn end(self) -> Result<(), DockerError> {
         flatten(self.0.await)
     }
+}
+
+/// Whether the kernel still holds the cgroup of a process frozen; `None` where that cannot be seen. Blocking.
+pub(super) fn is_still_frozen(init: i32) -> Option<bool> {
+    let state = state_file(&tasks::cgroup(init), Path::new("/sys/fs/cgroup"))?;
+    std::fs::read_to_string(state).ok().map(|text| is_frozen(&text))
+}
+
+/// Thaws what the kernel holds frozen; false: it still does. Blocking.
+pub(super) fn melt(init: i32) -> bool {
+    let Some(state) = state_file(&tasks::cgroup(init), Path::new("/sys/fs/cgroup")) else { return true };
+    let (file, word) = match state.file_name().is_some_and(|name| name == "freezer.state") {
+        true => (state.clone(), "THAWED"),
+        false => (state.with_file_name("cgroup.freeze"), "0"),
+    };
+    let is_thawed = || !std::fs::read_to_string(&state).is_ok_and(|text| is_frozen(&text));
+    is_thawed() || (std::fs::write(file, word).is_ok() && tasks::wait_until(MELTS, is_thawed))
 }
 
 fn flatten(answer: Result<Result<(), DockerError>, tokio::task::JoinError>) -> Result<(), DockerError> {

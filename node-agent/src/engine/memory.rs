@@ -414,8 +414,7 @@ pub(super) async fn settled(inner: &Arc<Inner>, migration: Uuid, reporter: &Repo
             FailureKind::Lost,
             format!(
                 "Memory of the container can never come: {reason}. It was ended here. Its last consistent state is the freeze at \
-                 the source, which still holds that frozen copy: `fogctl migration resolve` with `--keep source` lets it go on from there (`docker unpause` there would too, and leaves the migration \
-                 open)."
+                 the source, which still holds that frozen copy: `fogctl migration resolve` with `--keep source` lets it go on from there."
             ),
         )
     };

@@ -28,7 +28,7 @@ pub(super) async fn resume(inner: &Arc<Inner>, command: &Command) -> StepResult 
         return Err(Cause::new(
             FailureKind::Lost,
             "This node's agent ended while memory of the held container was on its way, and the container with it. The source still \
-             holds its frozen copy, of which nothing has run since: `fogctl migration resolve` with `--keep source` lets it go on (`docker unpause` there would too, and leaves the migration open).",
+             holds its frozen copy, of which nothing has run since: `fogctl migration resolve` with `--keep source` lets it go on.",
         ));
     }
     let inspect = inner.world.inspect(&container).await.map_err(Cause::docker("inspect the container"))?;

@@ -17,11 +17,11 @@ use super::console::{self, Console};
 use super::dump::{Dump, Plan};
 use super::failure::{Cause, StepResult};
 use super::files_out::FilesOut;
-use super::freeze::Pausing;
+use super::freeze::{self, Pausing};
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
 use super::memory::{Ahead, Held, MOST_ROUNDS, Move};
-use super::{Inner, Reporter, address, bind_mounts, blocking, budget, image, ms_since, peer, volumes};
+use super::{Inner, Reporter, address, bind_mounts, blocking, budget, image, ms_since, peer, tasks, volumes};
 use crate::journal::Record;
 use crate::runtime::specification;
 use crate::transfer::{Kind, Outgoing, TicketKey};
@@ -147,7 +147,11 @@ pub(super) async fn ship(
     let (before, files) = (outgoing.content_bytes(), list(&folder, &early).await?);
     let checkpoint_bytes = files.iter().map(|(_, _, bytes)| bytes).sum();
     let stream = stream(&mut outgoing, &files, checkpoint_bytes, tail, reporter);
-    or_cancelled(cancel, async { stream.await.map_err(Cause::transfer(&destination.node)) }).await?;
+    let stream = or_cancelled(cancel, async { stream.await.map_err(Cause::transfer(&destination.node)) });
+    // Beside the stream, for it takes a moment; it need only be done before the destination may go on.
+    let (streamed, held) = tokio::join!(stream, hold(inner, command, init));
+    streamed?;
+    held?;
     reporter.over(Stage::Ship, shipping, Some(outgoing.content_bytes() - before));
     inner.bandwidth.learn(&destination.node, outgoing.content_bytes() - before, shipping.elapsed());
 
@@ -174,6 +178,24 @@ pub(super) async fn ship(
         frozen_ms: Some(ms_since(frozen)),
         ..Report::default()
     })
+}
+
+/// From here on a thaw that is not ours lets nothing run: two would run, and memory that is still to be sent would change.
+async fn hold(inner: &Arc<Inner>, command: &Command, init: i32) -> Result<(), Cause> {
+    let stopped = blocking(move || tasks::stopped(init)).await?;
+    let about_to = move |record: &mut Record| (record.held, record.stopped_tasks) = (true, stopped);
+    inner.note(command, Role::Source, about_to).await?;
+    let still_frozen = blocking(move || {
+        tasks::hold(init);
+        freeze::is_still_frozen(init)
+    });
+    if still_frozen.await? == Some(false) {
+        return Err(Cause::new(
+            FailureKind::Runtime,
+            "The container was thawed or ended by somebody else while it was moving.",
+        ));
+    }
+    Ok(())
 }
 
 /// The work, unless the migration is given up first.

@@ -108,6 +108,19 @@ pub(super) fn kill_in_place(init: i32) {
     }
 }
 
+/// The tasks of a frozen container that were stopped before, by their ids inside the container.
+pub(super) fn stopped(init: i32) -> Vec<i32> {
+    of_container(init).into_iter().filter(Task::is_stopped).map(|task| task.inner_pid).collect()
+}
+
+/// Makes sure that a thaw which is not ours (`docker stop` begins with one) lets no task of a frozen container run: the stop
+/// signal is pending before, and goes with SIGCONT.
+pub(super) fn hold(init: i32) {
+    for task in of_container(init).iter().filter(|task| !task.is_stopped()) {
+        signal(task.pid, Signal::STOP);
+    }
+}
+
 /// Resident memory of all tasks; what they share counts for each.
 pub(super) fn resident_bytes(init: i32) -> u64 {
     let page = rustix::param::page_size() as u64;

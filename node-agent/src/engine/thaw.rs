@@ -75,8 +75,23 @@ async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<()
     } else {
         None
     };
+    if record.held
+        && let Some(init) = init
+    {
+        // Before the thaw: what is pending goes with it, and no task ever stops.
+        let runs = inner.world.let_run(init, record.stopped_tasks.clone()).await?;
+        runs.ok_or_else(|| Cause::new(FailureKind::Runtime, "The tasks were told to continue and some do not."))?;
+    }
     if record.froze && state_is(&inspect, "Paused") {
         inner.world.unpause(container).await.map_err(Cause::docker("unpause the container"))?;
+    } else if let Some(init) = init.filter(|_| record.froze)
+        && !inner.world.melt(init).await?
+    {
+        // dockerd ended in the middle of the pause.
+        return Err(Cause::new(
+            FailureKind::Runtime,
+            "The kernel holds the container frozen, and Docker does not know.",
+        ));
     }
     if let Some(caught) = caught {
         // The destination may have been heard on the wire already.

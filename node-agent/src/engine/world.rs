@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use super::failure::Cause;
 use super::resume::PATIENCE;
-use super::{Engine, Order, Reporter, blocking, dump, inspect, memory, ms_since, reserve, restore, ship, tasks};
+use super::{
+    Engine, Order, Reporter, blocking, dump, freeze, inspect, memory, ms_since, reserve, restore, ship, tasks,
+};
 use crate::journal::{ProcessIdentity, Record};
 use crate::runtime::{Docker, DockerError};
 
@@ -54,6 +56,12 @@ pub trait World: Debug + Send + Sync {
 
     /// Thaws every task.
     fn unpause<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
+
+    /// Thaws tasks below `init` that the kernel holds frozen though Docker knows of no pause; `false`: they stay frozen.
+    fn melt(&self, init: i32) -> BoxFuture<'_, Result<bool, Failure>> {
+        let _ = init;
+        Box::pin(async { Ok(true) })
+    }
 
     /// Starts a container anew, as Docker starts any.
     fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
@@ -132,6 +140,10 @@ impl World for Host {
 
     fn unpause<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {
         Box::pin(self.docker.unpause(container))
+    }
+
+    fn melt(&self, init: i32) -> BoxFuture<'_, Result<bool, Failure>> {
+        Box::pin(async move { Ok(blocking(move || freeze::melt(init)).await?) })
     }
 
     fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {
