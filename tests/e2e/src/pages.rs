@@ -15,10 +15,15 @@ const PROGRAM: &str = "/bin/fog-pages";
 
 /// An image of the program and the libraries it is linked to.
 pub fn image() -> Result<Image> {
-    let program = programs()?.join("fog-pages");
+    image_of(IMAGE, PROGRAM, "fog-pages")
+}
+
+/// An image of one of our programs and the libraries it is linked to, to be found in it at `path`.
+pub fn image_of(name: &str, path: &str, program: &str) -> Result<Image> {
+    let program = programs()?.join(program);
     ensure!(program.is_file(), "{} is not built: run `make build` first", program.display());
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let mut image = ImageBuilder::new(IMAGE).command(&[PROGRAM]).file(PROGRAM, 0o755, read(&program)?);
+    let mut image = ImageBuilder::new(name).command(&[path]).file(path, 0o755, read(&program)?);
     let listed = Command::new("ldd").arg(&program).output().context("cannot run ldd")?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     for library in text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from) {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::daemon::{Daemon, Place};
@@ -196,6 +197,26 @@ impl Lab {
     /// SIGKILL.
     pub fn kill_agent(&self, node: &str) -> Result<()> {
         agent(self.find_node(node)?).kill()
+    }
+
+    /// SIGSTOP: it holds still, with every connection open.
+    pub fn freeze_agent(&self, node: &str) -> Result<()> {
+        agent(self.find_node(node)?).signal(Signal::STOP).map(drop)
+    }
+
+    /// SIGCONT.
+    pub fn wake_agent(&self, node: &str) -> Result<()> {
+        agent(self.find_node(node)?).signal(Signal::CONT).map(drop)
+    }
+
+    /// SIGSTOP.
+    pub fn freeze_orchestrator(&self) -> Result<()> {
+        self.orchestrator().signal(Signal::STOP).map(drop)
+    }
+
+    /// SIGCONT.
+    pub fn wake_orchestrator(&self) -> Result<()> {
+        self.orchestrator().signal(Signal::CONT).map(drop)
     }
 
     pub fn agent_is_running(&self, node: &str) -> Result<bool> {

@@ -1,8 +1,10 @@
-//! `make chaos N=… SEED=…`; with OUT=FILE the summary is also written as JSON.
+//! `make chaos N=… SEED=…` (LABS and ORACLES: how much at once; FAULTS=kill-agent,flip-bit: these alone); with OUT=FILE the
+//! summary is also written as JSON.
 
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use fog_e2e::chaos::{Fault, Plan};
 
 fn main() -> Result<()> {
     let number = |name: &str, default: u64| -> Result<u64> {
@@ -11,22 +13,39 @@ fn main() -> Result<()> {
             Err(_) => Ok(default),
         }
     };
-    let rounds = u32::try_from(number("N", 50)?).context("N is too large")?;
-    let seed = number("SEED", u64::from(std::process::id()))?;
+    let few = |name: &str, default: u64| -> Result<u32> {
+        Ok(u32::try_from(number(name, default)?).with_context(|| format!("{name} is too large"))?.max(1))
+    };
+    let plan = Plan {
+        migrations: few("N", 50)?,
+        seed: number("SEED", u64::from(std::process::id()))?,
+        labs: few("LABS", 2)?,
+        oracles: few("ORACLES", 4)?,
+        faults: match std::env::var("FAULTS") {
+            Ok(names) => names.split(',').map(Fault::named).collect::<Result<_>>()?,
+            Err(_) => Vec::new(),
+        },
+    };
     let commit = commit(); // of the programs: the checkout may go on meanwhile
-    let summary = fog_e2e::chaos::run(rounds, seed, &mut |line| println!("{line}"))?;
-    println!("\n{rounds} migrations, seed {seed}: nothing lost, nothing doubled, nothing left behind\n{summary}");
+    let began = std::time::Instant::now();
+    let summary = fog_e2e::chaos::run(&plan, &|line| println!("{line}"))?;
+    let took_s = began.elapsed().as_secs();
+    println!(
+        "\nseed {}, {took_s} s: nothing lost, nothing doubled, no memory wrong, nothing left behind\n{summary}",
+        plan.seed
+    );
     if let Some(file) = std::env::var_os("OUT") {
         let result = serde_json::json!({
-            "what": "migrations of a looper between two real hosts under random faults; see tests/e2e/src/chaos.rs",
+            "what": "migrations of oracles between two real hosts under random faults, heard by a witness; see tests/e2e/src/chaos.rs",
             "date": jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
             "commit": commit,
-            "migrations": rounds,
-            "seed": seed,
+            "seed": plan.seed,
+            "took_s": took_s,
             "lost": 0,
             "doubled": 0,
+            "memory_wrong": 0,
             "left_behind": 0,
-            "ends": summary,
+            "summary": summary,
         });
         std::fs::write(&file, format!("{result:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
     }
