@@ -287,8 +287,10 @@ impl Engine {
     }
 
     async fn pass_fence(&self, command: &Command) -> Result<(), Cause> {
-        let (inner, workload, epoch) = (Arc::clone(&self.0), command.workload.clone(), command.epoch);
-        let passed = blocking(move || lock(&inner.fence).pass(&workload, epoch)).await?;
+        let (inner, workload) = (Arc::clone(&self.0), command.workload.clone());
+        let (migration, epoch) = (command.migration, command.epoch);
+        let abandons = matches!(command.order, Order::Abandon);
+        let passed = blocking(move || lock(&inner.fence).pass(&workload, migration, epoch, abandons)).await?;
         match passed.map_err(|error| Cause::node("The epoch could not be written down", &error))? {
             Ok(()) => Ok(()),
             Err(seen) => Err(Cause::new(
