@@ -175,6 +175,7 @@ impl Dump {
             .env("CRIU_CONFIG_FILE", &plan.options)
             .envs(environment)
             .env(fog_stand_in::GATE, place)
+            .envs(plan.memory_apart.then(|| (fog_stand_in::LATER, plan.folder.work())))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

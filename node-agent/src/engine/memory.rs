@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fog_api::agent::{FailureKind, MemoryOrder, MemoryReport, MemoryRound, Peer, Stage, dirty_bytes_per_s};
 use fog_api::migration::Strategy;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::failure::Cause;
 use super::images::Folder;
 use super::{Inner, Reporter, blocking, lock, tasks};
-use crate::memory::{FillStatus, PagesIn, PagesOut, Round, SendStatus, Source};
+use crate::memory::{FillStatus, PagesIn, PagesOut, Round, Seen, SendStatus, Source};
 use crate::transfer::{Outgoing, TakesPages, TicketKey};
 
 /// Most rounds while the container runs.
@@ -301,6 +302,24 @@ fn go_on(rounds: &[Round], max_downtime_ms: Option<u64>) -> bool {
         _ => true,
     };
     rounds.len() < MOST_ROUNDS && last.content > LITTLE && shrinks && !(fits && last.content * 4 < rounds[0].content)
+}
+
+/// Large memory of the frozen container, looked at while CRIU is at work on the rest.
+pub(super) struct Looking(JoinHandle<Seen>);
+
+impl Looking {
+    pub(super) fn begin(init: i32) -> Looking {
+        Looking(tokio::task::spawn_blocking(move || Seen::look(host_ids(init).into_values())))
+    }
+
+    /// What was hidden from CRIU while it dumped becomes one of the images.
+    pub(super) async fn keep_hidden(self, folder: &Folder, init: i32) -> Result<(), Cause> {
+        let seen =
+            self.0.await.map_err(|error| Cause::new(FailureKind::Node, format!("The agent failed: {error}.")))?;
+        let (work, images) = (folder.work(), folder.images());
+        let kept = blocking(move || crate::memory::keep_hidden(&seen, &work, &images, &host_ids(init))).await?;
+        kept.map_err(|error| Cause::node("What is left of the memory for later could not be kept", &error))
+    }
 }
 
 /// The container's processes: ids on the host by ids inside. Blocking.

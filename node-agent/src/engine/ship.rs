@@ -20,7 +20,7 @@ use super::files_out::FilesOut;
 use super::freeze::{self, Pausing};
 use super::images::{self, Folder};
 use super::inspect::{id_of, init_of, movable};
-use super::memory::{Ahead, Held, MOST_ROUNDS, Move};
+use super::memory::{Ahead, Held, Looking, MOST_ROUNDS, Move};
 use super::{Inner, Reporter, address, bind_mounts, blocking, budget, image, ms_since, peer, tasks, volumes};
 use crate::journal::Record;
 use crate::runtime::specification;
@@ -132,6 +132,7 @@ pub(super) async fn ship(
     reporter.tell(Stage::Dump, 0, None);
 
     let dumping = Instant::now();
+    let looking = ahead.is_some().then(|| Looking::begin(init));
     let tail = tail(console, log, first, container.clone());
     let begun = dump.begin(&plan, fate).await;
     let dump = dumped(begun, dump, &mut outgoing, &mut files, inner, cancel);
@@ -144,6 +145,9 @@ pub(super) async fn ship(
 
     let shipping = Instant::now();
     connections::save(inner, command.migration, &folder)?;
+    if let Some(looking) = looking {
+        looking.keep_hidden(&folder, init).await?;
+    }
     let (before, files) = (outgoing.content_bytes(), list(&folder, &early).await?);
     let checkpoint_bytes = files.iter().map(|(_, _, bytes)| bytes).sum();
     let stream = stream(&mut outgoing, &files, checkpoint_bytes, tail, reporter);

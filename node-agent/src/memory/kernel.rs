@@ -4,7 +4,7 @@
 //! returns; the kernel keeps no pointer.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
 
@@ -51,6 +51,79 @@ const UNREGISTER: Opcode = opcode::read::<Range>(0xAA, 0x01);
 const WAKE: Opcode = opcode::read::<Range>(0xAA, 0x02);
 const COPY: Opcode = opcode::read_write::<CopyRequest>(0xAA, 0x03);
 const ZERO: Opcode = opcode::read_write::<ZeroRequest>(0xAA, 0x04);
+
+/// `struct pm_scan_arg` of linux/fs.h.
+#[repr(C)]
+struct ScanRequest {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region` of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+const SCAN: Opcode = opcode::read_write::<ScanRequest>(b'f', 16);
+
+/// Which pages a question is about, by the kernel's `PAGE_IS_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Categories {
+    /// Those whose absence is meant.
+    pub inverted: u64,
+    /// All of these.
+    pub all: u64,
+    /// Any of these.
+    pub any: u64,
+}
+
+/// Where a process has such pages, from address to address in a range, in order; `pagemap` is its `/proc/PID/pagemap`.
+/// Linux 6.7.
+#[allow(unsafe_code)]
+pub fn pages(pagemap: impl AsFd, (start, end): (u64, u64), of: Categories) -> io::Result<Vec<(u64, u64)>> {
+    let mut regions = vec![Region::default(); 4096];
+    let (mut found, mut at) = (Vec::new(), start);
+    while at < end {
+        let mut request = ScanRequest {
+            size: size_of::<ScanRequest>() as u64,
+            flags: 0,
+            start: at,
+            end,
+            walk_end: 0,
+            vec: regions.as_mut_ptr() as u64,
+            vec_len: regions.len() as u64,
+            max_pages: 0,
+            category_inverted: of.inverted,
+            category_mask: of.all,
+            category_anyof_mask: of.any,
+            return_mask: of.any,
+        };
+        // SAFETY: PAGEMAP_SCAN reads and writes a `struct pm_scan_arg`, which `ScanRequest` is, and writes to `regions`
+        // as many as it says.
+        let count = unsafe { libc::ioctl(pagemap.as_fd().as_raw_fd(), SCAN.into(), &raw mut request) };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        found.extend(regions.iter().take(count).map(|region| (region.start, region.end)));
+        if request.walk_end <= at {
+            return Err(io::Error::other("the kernel did not look at any page"));
+        }
+        at = request.walk_end;
+    }
+    Ok(found)
+}
 
 /// What became of pages that were put into a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,7 @@
 //! connection that breaks is simply made anew and everything may be sent twice.
 
 mod filler;
+mod hidden;
 mod incoming;
 pub mod keeper;
 mod kernel;
@@ -27,6 +28,7 @@ mod scan;
 mod store;
 mod writes;
 
+pub use hidden::{Seen, keep_hidden};
 pub use incoming::{FillStatus, PagesIn};
 pub use outgoing::{PagesOut, Round, SendStatus, Source};
 pub use scan::shared_bytes;

@@ -1,4 +1,5 @@
-//! What CRIU's images say of memory: which pages a dump left out because they are to come later.
+//! What the images say of memory: which pages a dump left out because they are to come later, by CRIU's own lists and
+//! by those of what was hidden from it (see `fog-stand-in`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,28 +12,50 @@ use super::runs::Runs;
 const LAZY: u64 = 1 << 1;
 const PRESENT: u64 = 1 << 2;
 
+/// Addresses, and how many bytes from there on.
+type Ranges = Vec<(u64, u64)>;
+
 /// The pages that are to come, by the process's id inside the container.
 pub fn lazy_pages(images: &Path) -> io::Result<BTreeMap<u32, Runs>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(images)? {
         let entry = entry?;
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix("pagemap-")?.strip_suffix(".img")?.parse().ok());
-        if let Some(pid) = pid {
-            let runs = parse(&std::fs::read(entry.path())?);
-            let runs = runs.ok_or_else(|| io::Error::other(format!("{} is damaged", entry.path().display())))?;
-            if !runs.is_empty() {
-                found.insert(pid, runs);
-            }
+        let of =
+            |kind: &str| name.to_str().and_then(|name| name.strip_prefix(kind)?.strip_suffix(".img")?.parse().ok());
+        let (pid, ranges): (u32, _) = match (of("later-"), of("pagemap-")) {
+            (Some(pid), _) => (pid, hidden(&std::fs::read(entry.path())?)),
+            (None, Some(pid)) => (pid, parse(&std::fs::read(entry.path())?)),
+            (None, None) => continue,
+        };
+        let ranges = ranges.ok_or_else(|| io::Error::other(format!("{} is damaged", entry.path().display())))?;
+        if !ranges.is_empty() {
+            let runs: &mut Runs = found.entry(pid).or_default();
+            ranges.into_iter().for_each(|(start, len)| runs.add(start, len));
         }
     }
     Ok(found)
 }
 
+/// Pairs of addresses, from and to.
+fn hidden(list: &[u8]) -> Option<Ranges> {
+    let (pairs, rest) = list.as_chunks::<8>();
+    let (pairs, odd) = pairs.as_chunks::<2>();
+    let range = |[from, to]: &[[u8; 8]; 2]| {
+        let (from, to) = (u64::from_le_bytes(*from), u64::from_le_bytes(*to));
+        let is_whole = from.is_multiple_of(page_size()) && to.is_multiple_of(page_size());
+        Some((from, to.checked_sub(from)?)).filter(|_| is_whole)
+    };
+    if !rest.is_empty() || !odd.is_empty() {
+        return None;
+    }
+    pairs.iter().map(range).collect()
+}
+
 /// Two magic numbers, then messages with their lengths: the head, and an entry a range.
-fn parse(image: &[u8]) -> Option<Runs> {
+fn parse(image: &[u8]) -> Option<Ranges> {
     let mut rest = image.split_at_checked(8)?.1;
-    let (mut runs, mut is_head) = (Runs::default(), true);
+    let (mut ranges, mut is_head) = (Vec::new(), true);
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let (entry, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         rest = behind;
@@ -43,10 +66,10 @@ fn parse(image: &[u8]) -> Option<Runs> {
         if flags & LAZY != 0 && flags & PRESENT == 0 {
             let len = pages.checked_mul(page_size())?;
             start.checked_add(len)?;
-            runs.add(start, len);
+            ranges.push((start, len));
         }
     }
-    rest.is_empty().then_some(runs)
+    rest.is_empty().then_some(ranges)
 }
 
 /// Address, pages and flags of a `pagemap_entry`. All its fields are numbers.
@@ -120,10 +143,29 @@ mod tests {
         assert!(lazy_pages(folder.path()).is_err());
     }
 
+    #[test]
+    fn what_was_hidden_is_to_come_as_well() {
+        let images = tempfile::tempdir().expect("a folder");
+        let page = page_size();
+        let list = |addresses: &[u64]| addresses.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>();
+        let criu = [vec![0; 8], message(&[(0x08, 1)]), message(&[(0x08, page), (0x10, 1), (0x20, LAZY)])];
+        std::fs::write(images.path().join("pagemap-7.img"), criu.concat()).expect("write");
+        let hidden = list(&[16 * page, 20 * page, 32 * page, 33 * page]);
+        std::fs::write(images.path().join("later-7.img"), hidden).expect("write");
+        let found = lazy_pages(images.path()).expect("read");
+        assert_eq!(found.keys().copied().collect::<Vec<_>>(), [7]);
+        assert_eq!(found[&7].bytes(), 6 * page);
+        for damaged in [list(&[page]), list(&[2 * page, page]), list(&[1, page]), vec![0; 17]] {
+            std::fs::write(images.path().join("later-7.img"), damaged).expect("write");
+            assert!(lazy_pages(images.path()).is_err());
+        }
+    }
+
     proptest! {
         #[test]
         fn no_image_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             parse(&bytes);
+            hidden(&bytes);
         }
     }
 }

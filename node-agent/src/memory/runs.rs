@@ -37,11 +37,6 @@ impl Runs {
         self.bytes
     }
 
-    /// Nothing is.
-    pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     /// Adds what is at the same place now as in the image; what was there already stays as it is.
     pub fn add(&mut self, start: u64, len: u64) {
         self.forget(start, len);

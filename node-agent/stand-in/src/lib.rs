@@ -6,16 +6,23 @@
 //! * `tar`: CRIU packs each tmpfs of a container with tar, a shell and gzip. That takes 5 ms to 8 ms for each, most of it
 //!   for starting processes, and a container of Docker has three or more ([`tar`]).
 //!
+//! Where memory travels by itself, CRIU also gets a library that hides large memory from it ([`later`]).
+//!
 //! Both are found by name: a folder with links to the program that calls [`run`] comes first in the search path.
 
 mod archive;
 mod criu;
+mod later;
+#[path = "../preload/mapping.rs"]
+pub mod mapping;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+pub use later::LATER;
 
 /// Names the socket where the stand-in for CRIU waits for a word. Without it CRIU starts at once; whoever was let go does
 /// not have it any more.
@@ -65,10 +72,22 @@ fn become_real(name: &str, arguments: &[OsString], passed: bool) -> ExitCode {
         return ExitCode::from(127);
     };
     let mut command = Command::new(&program);
+    let mut file = None;
     if passed {
         command.env_remove(GATE);
+        if std::env::var_os(LATER).is_some() {
+            match later::library() {
+                Ok(((name, path), library)) => {
+                    command.env(name, path);
+                    file = Some(library);
+                }
+                // It takes longer then, that is all.
+                Err(error) => eprintln!("Warning: no memory can be hidden from CRIU: {error}"),
+            }
+        }
     }
     let error = command.args(arguments).exec();
+    drop(file);
     eprintln!("Error: {} cannot be run: {error}", program.display());
     ExitCode::from(126)
 }

@@ -223,8 +223,7 @@ impl Agent {
             labels: [("fogshift.group".to_owned(), format!("group-{}", self.number % 100))].into(),
             ..serde_json::from_value(serde_json::json!({
                 "name": "", "container": "", "image": "", "state": "running", "cpus": 0.0, "memory_bytes": 0,
-                "dirty_bytes_per_s: None,
-            cpus_limit": null, "memory_limit_bytes": null, "labels": {}, "obstacles": []
+                "cpus_limit": null, "memory_limit_bytes": null, "labels": {}, "obstacles": []
             }))
             .unwrap_or_else(|error| panic!("a sample's form has changed: {error}"))
         }
