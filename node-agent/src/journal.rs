@@ -68,6 +68,9 @@ pub struct Record {
     /// Memory travels after the commit and is not known to be whole at the destination.
     #[serde(default)]
     pub memory_pending: bool,
+    /// Destination: all of that memory is here. Written before the source may hear so, which then removes its copy.
+    #[serde(default)]
+    pub memory_came: bool,
     /// Source: what the destination said, or did not say, while the orchestrator was away.
     #[serde(default)]
     pub peer: Option<String>,
@@ -101,6 +104,7 @@ impl Record {
             folders: Vec::new(),
             made: Vec::new(),
             memory_pending: false,
+            memory_came: false,
             peer: None,
             begun: Vec::new(),
             answers: Vec::new(),

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 const CONTAINER: &str = "c0ffee";
 const INIT: i32 = 42;
+const MIGRATION: Uuid = Uuid::from_u128(7);
 
 /// A destination with one container, running or held, and the processes that were killed in it.
 #[derive(Debug, Default)]
@@ -87,7 +88,7 @@ impl World for OneContainer {
     }
 
     fn set_restart_policy<'a>(&'a self, _: &'a str, _: &'a Value) -> BoxFuture<'a, Result<(), DockerError>> {
-        unreachable!("its restart policy is not given back")
+        unreachable!("it never had one")
     }
 
     fn dump_ends(&self, _: ProcessIdentity) -> BoxFuture<'_, Result<bool, Failure>> {
@@ -136,7 +137,7 @@ fn agent(folder: &Path, world: &Arc<OneContainer>) -> Engine {
 }
 
 async fn told(engine: &Engine, order: Order, epoch: u64) -> Outcome {
-    let command = Command { migration: Uuid::from_u128(7), workload: "web".to_owned(), epoch, order };
+    let command = Command { migration: MIGRATION, workload: "web".to_owned(), epoch, order };
     let (progress, _heard) = mpsc::channel(1);
     engine.run(command, progress).await.outcome
 }
@@ -163,4 +164,22 @@ async fn a_running_copy_ends_before_it_is_declared_lost() {
     let outcome = told(&agent(folder.path(), &world), Order::Settle, 2).await;
     assert!(is_lost(&outcome), "{outcome:?}");
     assert_eq!(*world.killed.lock().unwrap(), [INIT]);
+}
+
+/// `tests/model` found it (`TellsBeforeNoting`): the source had heard that all of the memory is here and had removed its copy;
+/// the agent ended before it closed the migration, was started again, and ended the only copy there was.
+#[tokio::test]
+async fn a_copy_whose_memory_is_known_to_be_whole_lives_on() {
+    let (folder, world) = (tempfile::tempdir().unwrap(), Arc::new(OneContainer::default()));
+    let before = agent(folder.path(), &world);
+    assert!(matches!(told(&before, Order::Restore, 1).await, Outcome::Done(_)));
+    before.memory_is_whole(MIGRATION).unwrap();
+    drop(before);
+
+    let again = agent(folder.path(), &world);
+    let resumed = told(&again, Order::Resume, 2).await;
+    assert!(matches!(resumed, Outcome::Done(_)), "{resumed:?}");
+    let settled = told(&again, Order::Settle, 2).await;
+    assert!(matches!(settled, Outcome::Done(_)), "{settled:?}");
+    assert!(world.killed.lock().unwrap().is_empty());
 }

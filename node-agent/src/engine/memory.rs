@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::failure::Cause;
 use super::images::Folder;
-use super::{Inner, Reporter, blocking, lock, tasks};
+use super::{Engine, Inner, Reporter, blocking, lock, tasks};
 use crate::memory::{FillStatus, PagesIn, PagesOut, Round, Seen, SendStatus, Source};
 use crate::transfer::{Outgoing, TakesPages, TicketKey};
 
@@ -96,8 +96,10 @@ pub(super) struct Movements {
 
 impl Movements {
     /// Destination: takes connections for memory from now on.
-    pub(super) fn expect(&self, inner: &Inner, migration: Uuid, folder: &Folder) -> Result<(), Cause> {
-        let pages = PagesIn::new(&folder.path().join("memory"));
+    pub(super) fn expect(&self, inner: &Arc<Inner>, migration: Uuid, folder: &Folder) -> Result<(), Cause> {
+        let noting = Arc::downgrade(inner);
+        let note = move || noting.upgrade().map_or(Ok(()), |inner| Engine(inner).memory_is_whole(migration));
+        let pages = PagesIn::new(&folder.path().join("memory"), Box::new(note));
         let pages = pages.map_err(|error| Cause::node("Memory cannot be taken in", &error))?;
         let taker = Arc::clone(&pages);
         inner.arrivals.take_pages(migration, TakesPages(Arc::new(move |link| taker.take(link))));

@@ -180,6 +180,16 @@ impl Engine {
         self.0.bandwidth.snapshot()
     }
 
+    /// Destination: nothing of the memory that travels after the commit is missing any more. Durable when this returns, and
+    /// only then may the source hear of it: it removes its copy, and an agent that is started again must not take this one
+    /// for lost.
+    pub fn memory_is_whole(&self, migration: Uuid) -> std::io::Result<()> {
+        let mut journal = lock(&self.0.journal);
+        let Some(mut record) = journal.get(migration).cloned() else { return Ok(()) };
+        (record.memory_pending, record.memory_came) = (false, true);
+        journal.put(record)
+    }
+
     /// Looks at what stands in the way of a migration, at one end. Touches nothing.
     pub async fn examine(&self, question: Examine) -> Examined {
         let looked = match &question.specification {

@@ -3,7 +3,7 @@
 //! | the destination says | the source |
 //! |---|---|
 //! | its copy was removed | thaws: only a roll back orders that, and a roll back is never taken back |
-//! | it runs there | stays frozen until the orchestrator has it removed: it is committed, and nothing is lost by waiting |
+//! | it runs there, or all of its memory is there | stays frozen until the orchestrator has it removed: it is committed, and nothing is lost by waiting |
 //! | nothing is decided, or nobody answers | stays frozen, and says so in its log and in `fog-agent doctor` |
 //!
 //! Nothing here happens because time has passed: only what the other end knows counts. Both ends prove that they know the
@@ -75,15 +75,17 @@ fn kept(inner: &Inner, migration: Uuid) -> Option<Kept> {
 /// How a migration stands at this destination.
 fn stands(record: Option<&Record>) -> Stands {
     let Some(record) = record.filter(|record| record.role == Role::Destination) else { return Stands::Open };
-    if record.resumed {
-        return Stands::Runs;
-    }
     // By a person's word it is removed too, after the commit: that tells nothing about who may run it.
     let rolled_back = record.answers.iter().any(|answer| {
         let removed = answer.key.step == Step::Abandon && matches!(answer.outcome, Outcome::Done(_));
         removed && record.has_begun(Step::Reserve) && !record.is_a_persons_word(answer.key.epoch)
     });
-    if record.closed && rolled_back { Stands::Abandoned } else { Stands::Open }
+    match record {
+        Record { closed: true, .. } if rolled_back && !record.resumed => Stands::Abandoned,
+        Record { memory_came: true, .. } => Stands::Whole,
+        Record { resumed: true, .. } => Stands::Runs,
+        _ => Stands::Open,
+    }
 }
 
 impl Engine {
@@ -151,7 +153,7 @@ impl Engine {
                 // The same step that the orchestrator will order: fence, lane and journal see no difference.
                 drop(self.run(Command { migration, workload, epoch, order: Order::Thaw }, progress).await);
             }
-            Ok(Stands::Runs) => {
+            Ok(Stands::Runs | Stands::Whole) => {
                 self.say(
                     record,
                     "it runs at the destination; the frozen copy stays until the orchestrator has it removed",
@@ -201,6 +203,10 @@ mod tests {
         assert_eq!(stands(Some(&destination(3))), Stands::Abandoned);
         assert_eq!(stands(Some(&destination(5))), Stands::Open, "a person's word is no roll back");
         assert_eq!(stands(Some(&Record { resumed: true, ..destination(5) })), Stands::Runs);
+        let whole = Record { memory_came: true, ..destination(5) };
+        assert_eq!(stands(Some(&whole)), Stands::Whole, "said before it is let run, and after it is forgotten");
+        assert_eq!(stands(Some(&Record { resumed: true, ..whole })), Stands::Whole);
+        assert_eq!(stands(Some(&Record { memory_came: true, ..destination(3) })), Stands::Abandoned);
         assert_eq!(stands(Some(&Record { closed: false, ..destination(3) })), Stands::Open);
         assert_eq!(stands(Some(&Record { role: Role::Source, ..destination(3) })), Stands::Open);
         assert_eq!(stands(None), Stands::Open);

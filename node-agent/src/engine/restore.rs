@@ -164,7 +164,7 @@ async fn memory_in_place(
     let inspect = inner.docker.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
     let init = inspect.as_ref().and_then(init_of);
     let init = init.ok_or_else(|| Cause::new(FailureKind::Runtime, "The restored container has no process."))?;
-    inner.note(command, Role::Destination, |record| record.memory_pending = true).await?;
+    inner.note(command, Role::Destination, |record| record.memory_pending = !record.memory_came).await?;
     let guarded = blocking(move || pages.guard(init)).await?;
     guarded.map_err(|error| Cause::node("Nothing could watch over the missing memory", &error))
 }

@@ -21,15 +21,22 @@ pub(super) async fn settle(inner: &Arc<Inner>, command: &Command, reporter: &Rep
     let persons_word = record.is_a_persons_word(command.epoch);
     if persons_word {
         started_anew(inner, command, &record).await?;
-    } else if record.memory_pending {
+    } else if record.memory_pending || inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration) {
         let began = Instant::now();
-        let comes = inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration);
-        if let Some(container) = record.container.as_ref().filter(|_| !comes) {
-            // The agent was restarted. All of it may have come just before; what is declared lost must not run on.
-            discard::end_in_place(inner, container).await?;
+        let came = inner.world.memory_came(&Engine(Arc::clone(inner)), command.migration, reporter).await;
+        let pending = inner.record(command.migration).is_some_and(|record| record.memory_pending);
+        match came {
+            // What is declared lost must not run on, although all of it may have come just before the agent ended. What
+            // was written down as whole is not lost: the source may have heard so and has removed its copy.
+            Err(failure) if pending => {
+                if let Some(container) = record.container.as_ref().filter(|_| failure.kind == FailureKind::Lost) {
+                    discard::end_in_place(inner, container).await?;
+                }
+                return Err(failure.into());
+            }
+            Err(failure) if failure.kind != FailureKind::Lost => return Err(failure.into()),
+            Ok(()) | Err(_) => drop(stages_ms.insert(Stage::Drain, ms_since(began))),
         }
-        inner.world.memory_came(&Engine(Arc::clone(inner)), command.migration, reporter).await?;
-        stages_ms.insert(Stage::Drain, ms_since(began));
         inner.note(command, Role::Destination, |record| record.memory_pending = false).await?;
     }
     if let Some(container) = &record.container {

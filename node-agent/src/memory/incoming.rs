@@ -79,6 +79,8 @@ pub struct PagesIn {
     /// Wakes the pager.
     bell: OwnedFd,
     status: watch::Sender<FillStatus>,
+    /// Writes down that a container which runs ahead has all of its memory.
+    note: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -117,9 +119,11 @@ impl std::fmt::Debug for PagesIn {
 }
 
 impl PagesIn {
-    /// `store`: a folder on tmpfs for what comes ahead.
-    pub fn new(store: &Path) -> io::Result<Arc<PagesIn>> {
+    /// `store`: a folder on tmpfs for what comes ahead. `note` writes down durably that a container which runs ahead of its
+    /// memory has all of it; the source hears so only after that.
+    pub fn new(store: &Path, note: Box<dyn Fn() -> io::Result<()> + Send + Sync>) -> io::Result<Arc<PagesIn>> {
         Ok(Arc::new(PagesIn {
+            note,
             store: Store::new(store),
             spaces: Spaces::default(),
             shared: Mutex::default(),
@@ -542,17 +546,29 @@ impl PagesIn {
         }
     }
 
+    /// The keeper lets go, then it is written down, then the source hears of it: an agent that ends in between leaves either
+    /// the source's copy or one here that it knows to be whole. Whoever gives up at the same moment comes before or after
+    /// all of this.
     fn finish(&self) -> io::Result<()> {
-        self.spaces.close();
         let mut shared = self.shared();
-        let keeper = shared.keeper.take();
+        if shared.stopped {
+            return Ok(());
+        }
+        self.spaces.close();
+        if let Some(keeper) = shared.keeper.take() {
+            keeper.release()?;
+        }
+        if shared.runs_ahead {
+            (self.note)()?;
+        }
         self.status.send_modify(|status| (status.missing, status.whole) = (0, true));
         if let Some(urgent) = &mut shared.urgent {
             // Where this does not arrive, the source comes again and is told then.
             drop(urgent.write(&PageMessage::Whole));
         }
         drop(shared);
-        keeper.map_or(Ok(()), Keeper::release)
+        self.changed.notify_all();
+        Ok(())
     }
 
     /// The container goes on before all is there: from now on its first process dies with this program. Nothing to do

@@ -15,7 +15,7 @@ use super::pagemap::lazy_pages;
 use super::runs::Runs;
 use super::scan::{self, Known};
 use crate::transfer::pages::{LARGEST, Lane, PageLink, PageMessage, PageReader, PageWriter, cut};
-use crate::transfer::{IDLE, TicketKey, TransferError, page_link};
+use crate::transfer::{IDLE, Stands, TicketKey, TransferError, ask, page_link};
 
 /// The other end hears of us at least so often.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -253,11 +253,22 @@ impl PagesOut {
                         tracing::warn!(%error, "a connection for memory could not be set up");
                     }
                 }
+                // Restarted, the destination takes no memory any more, and knows whether it has all of it.
+                Err(_) if self.runtime.block_on(self.is_whole()) => {
+                    self.status.send_modify(|status| (status.left, status.whole) = (0, true));
+                    return;
+                }
                 Err(error) => {
                     tracing::info!(%error, "the destination is not reached yet");
                 }
             }
         }
+    }
+
+    /// Whether the destination has it in its journal that nothing is missing.
+    async fn is_whole(&self) -> bool {
+        let Source { address, migration, ticket, .. } = &self.source;
+        matches!(ask(address, *migration, ticket.clone()).await, Ok(Stands::Whole))
     }
 
     /// Whether the destination said that nothing is missing.

@@ -84,10 +84,12 @@ pub enum Stands {
     Runs,
     /// Its copy was removed, as only a roll back orders: the migration was not committed and never will be.
     Abandoned,
+    /// All of its memory is there, also what travelled after the commit: the source's copy is not needed for it any more.
+    Whole,
 }
 
 impl Stands {
-    const ALL: [Stands; 3] = [Stands::Open, Stands::Runs, Stands::Abandoned];
+    const ALL: [Stands; 4] = [Stands::Open, Stands::Runs, Stands::Abandoned, Stands::Whole];
 }
 
 impl<'a> Frame<'a> {
@@ -258,7 +260,7 @@ mod tests {
                 Frame::Change(&content), Frame::Block { offset: bytes, content: &content }, Frame::Ask, Frame::Reached,
                 Frame::Offer, Frame::Wanted, Frame::Archive(&content), Frame::MemoryApart { commit_first: files > 9 },
                 Frame::Prepared,
-                Frame::Stands(Stands::Open), Frame::Stands(Stands::Runs), Frame::Stands(Stands::Abandoned),
+                Frame::Stands(Stands::Open), Frame::Stands(Stands::Runs), Frame::Stands(Stands::Abandoned), Frame::Stands(Stands::Whole),
             ] {
                 let body = body(&frame);
                 prop_assert_eq!(Frame::decode(&body).expect("decodes"), frame);

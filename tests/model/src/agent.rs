@@ -36,6 +36,10 @@ pub struct Record {
     pub(crate) froze: bool,
     pub(crate) resumed: bool,
     pub(crate) closed: bool,
+    /// Memory travels after the commit and is not known to be whole at the destination.
+    pub(crate) pending: bool,
+    /// Destination: it is.
+    pub(crate) came: bool,
 }
 
 impl Record {
@@ -74,6 +78,12 @@ pub struct Volatile {
     pub(crate) expecting: bool,
     /// Every byte of it is here.
     pub(crate) arrived: bool,
+    /// Source: sends the memory that only its frozen copy holds.
+    pub(crate) going: bool,
+    /// Destination: takes it in, and holds the restored processes' userfaultfds.
+    pub(crate) coming: bool,
+    /// Source: the destination has said that nothing is missing.
+    pub(crate) heard: bool,
 }
 
 /// A node with its agent.
@@ -83,6 +93,8 @@ pub struct Agent {
     pub(crate) container: Container,
     /// Which container: the migration that made it, or [`ORIGINAL`].
     pub(crate) identity: u8,
+    /// All of its memory is here.
+    pub(crate) whole: bool,
     pub(crate) records: [Record; MIGRATIONS],
     pub(crate) memory: [Volatile; MIGRATIONS],
 }
@@ -96,14 +108,19 @@ impl Agent {
     pub(crate) fn put(&mut self, container: Container, identity: u8) {
         self.container = container;
         self.identity = identity;
+        self.whole = true;
     }
 
     pub(crate) fn has(&self, identity: Option<u8>) -> bool {
         self.container != Container::None && identity == Some(self.identity)
     }
 
-    /// SIGKILL and a new start.
-    pub(crate) fn die(&mut self) {
+    /// SIGKILL and a new start. A process of its own, which outlives it, ends a container whose memory was coming in:
+    /// with the last userfaultfd closed, every missing page would read as zeros.
+    pub(crate) fn die(&mut self, keeper: bool) {
+        if keeper && !self.whole && self.memory.iter().any(|memory| memory.coming) {
+            self.container = Container::None;
+        }
         self.memory = Default::default();
     }
 }

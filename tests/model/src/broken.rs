@@ -25,11 +25,23 @@ pub enum Broken {
     ThawsWhatIsClosed,
     /// A restarted orchestrator forgets what it was waiting for.
     ForgetsWhatIsOutstanding,
+    /// Post-copy: the source's copy is removed although memory of it is still to go.
+    DiscardsUndrained,
+    /// Post-copy: nobody ends a container whose memory can never come.
+    RunsOnZeros,
+    /// Post-copy: the source hears that nothing is missing before the destination has written that down.
+    TellsBeforeNoting,
+    /// Post-copy: a source that asks is not answered by a destination that takes no memory any more.
+    ForgetsThatAllCame,
+    /// Post-copy: what is declared lost is not ended, although all of its memory may be there.
+    LeavesTheLost,
+    /// Post-copy: the source goes on by itself when the destination has lost its memory.
+    ThawsWhatIsLost,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Broken; 11] = [
+    pub const ALL: [Broken; 17] = [
         Broken::CommitsBeforeRestored,
         Broken::RollsBackAfterCommit,
         Broken::DiscardsBeforeResume,
@@ -41,5 +53,11 @@ impl Broken {
         Broken::IgnoresEpochs,
         Broken::ThawsWhatIsClosed,
         Broken::ForgetsWhatIsOutstanding,
+        Broken::DiscardsUndrained,
+        Broken::RunsOnZeros,
+        Broken::TellsBeforeNoting,
+        Broken::ForgetsThatAllCame,
+        Broken::LeavesTheLost,
+        Broken::ThawsWhatIsLost,
     ];
 }

@@ -93,6 +93,9 @@ fn stuck(model: &Model, states: &IndexSet<State>, edges: &[Edge]) -> Option<(Str
     if let Some(index) = ends.iter().position(|reached| !reached) {
         return Some(("from here it never comes to an end".to_owned(), index));
     }
+    if model.has_pages() {
+        return None; // the destination needs the source until nothing is missing: that is post-copy
+    }
     for owner in 0..3 {
         let owns = |index: usize| model.owner(&states[index]) == owner;
         let alone = edges.iter().copied().filter(|edge| {

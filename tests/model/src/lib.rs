@@ -10,6 +10,10 @@
 //! that from each one the end can still be reached, also when the other node never comes back. [`Broken`] variants of
 //! the protocol must each be caught: they prove that the checks can fail.
 //!
+//! With [`Bounds::pages`] memory follows after the commit, as with post-copy and hybrid: the source stays frozen until it has
+//! heard that nothing is missing, whoever loses the memory on its way ends the container and declares it lost, and the
+//! frozen copy is left to a person. There the destination needs the source, and no promise says otherwise.
+//!
 //! What is *not* modelled: time (every order of events is possible, so no deadline can be relied on), the content of the
 //! stream (`node-agent`'s transfer tests), Docker and CRIU themselves (the end-to-end tests).
 

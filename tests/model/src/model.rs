@@ -37,6 +37,8 @@ pub struct Bounds {
     pub stalls: u8,
     /// What still comes in from before, one message at a time.
     pub past: Past,
+    /// Memory travels after the commit, as with post-copy and hybrid.
+    pub pages: bool,
 }
 
 /// One migration of the workload.
@@ -117,7 +119,8 @@ impl Model {
     /// Plays the first migration to its end, without a fault but for the stall, and the second one until its copy is
     /// held. What closed the first one on its nodes was not kept, so that a repetition is not simply answered.
     fn after(&self, mut state: State, stalls: impl Fn(&State) -> bool) -> State {
-        let quiet = Bounds { messages: MOST, crashes: false, failures: false, stalls: 0, past: Past::Nothing };
+        let quiet =
+            Bounds { messages: MOST, crashes: false, failures: false, stalls: 0, past: Past::Nothing, pages: false };
         let quiet = Model { bounds: quiet, broken: None, protocol: Protocol::new(None) };
         let mut stalled = false;
         let one_step = |state: &State| {
@@ -189,6 +192,12 @@ impl Model {
         state.moves.iter().rev().find_map(|at| *at)
     }
 
+    /// Whether a lost page source left the frozen copy to a person.
+    pub fn is_lost(&self, state: &State) -> bool {
+        let failed = Self::newest(state).is_some_and(|of| self.phase(of) == Phase::Failed);
+        self.bounds.pages && failed && state.agents.iter().any(|agent| agent.container == Container::Frozen)
+    }
+
     /// Whether nothing is left to do anywhere.
     pub fn is_finished(&self, state: &State) -> bool {
         let mut moves = state.moves.iter().flatten();
@@ -203,6 +212,11 @@ impl Model {
     /// Who owns the workload.
     pub fn owner(&self, state: &State) -> u8 {
         state.owner
+    }
+
+    /// Whether memory travels after the commit.
+    pub fn has_pages(&self) -> bool {
+        self.bounds.pages
     }
 
     /// Everything that can happen next.
@@ -224,7 +238,7 @@ impl Model {
                 self.work(state, node, migration, &mut next);
             }
             let mut after = *state;
-            after.agents[node].die();
+            after.agents[node].die(!self.is(Broken::RunsOnZeros));
             if self.bounds.crashes && after != *state {
                 next.push((Action { actor: node::actor(node), what: What::Died }, after));
             }
@@ -234,6 +248,7 @@ impl Model {
                 next.push((Action { actor: node::actor(node), what: What::ThawedByItself }, after));
             }
         }
+        self.pages(state, &mut next);
         next.retain(|(_, after)| after != state);
         next
     }

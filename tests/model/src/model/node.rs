@@ -4,7 +4,7 @@ use fog_core::migration::{FailureKind, Role, Step};
 
 use super::{Model, Next, STALE, State};
 use crate::action::{Action, Actor, What};
-use crate::agent::{Agent, Container, Running};
+use crate::agent::{Agent, Container, MIGRATIONS, Running};
 use crate::broken::Broken;
 use crate::network::{Message, Network, Said};
 
@@ -99,6 +99,8 @@ impl Model {
         };
         let other = Said::Failed(FailureKind::Other);
         let gone = Said::Failed(FailureKind::Gone);
+        let lost = Said::Failed(FailureKind::Lost);
+        let (pages, memory) = (self.bounds.pages, agent.memory[migration]);
         // Broken streams and overtaken steps differ from other failures only in the words that people read.
         let cancelled = other;
         let injected = self.bounds.failures.then_some(other);
@@ -131,6 +133,7 @@ impl Model {
                     record.begin(step);
                     record.container = Some(container);
                     record.froze = true;
+                    record.pending = pages;
                 });
             }
             (Step::Ship, 1) if given_up => ends.push(cancelled),
@@ -151,13 +154,17 @@ impl Model {
                     let mut after = *state;
                     after.agents[node].memory[migration].running = Some(Running { step, at: 3 });
                     after.agents[to].memory[migration].arrived = true;
+                    after.agents[node].memory[migration].going = pages;
                     next.push((Action { actor: actor(node), what: What::Worked(step, "ships everything") }, after));
                 }
             }
             (Step::Ship, 0 | 1) => ends.push(other),
             (Step::Ship, 2) => ends.push(cancelled),
             (Step::Restore, 0) if record.exists => {
-                on("notes that it begins", &|agent| agent.records[migration].begin(step));
+                on("notes that it begins", &|agent| {
+                    agent.records[migration].begin(step);
+                    agent.records[migration].pending = pages;
+                });
             }
             (Step::Restore, 0) => ends.push(other),
             (Step::Restore, 1) if given_up => ends.push(cancelled),
@@ -170,10 +177,16 @@ impl Model {
                 }
                 if there.arrived && ready {
                     let held = if self.is(Broken::RestoresRunning) { Container::Running } else { Container::Held };
-                    on("restores, held", &|agent| agent.container = held);
+                    on("restores, held", &|agent| {
+                        agent.container = held;
+                        (agent.whole, agent.memory[migration].coming) = (!pages, pages);
+                    });
                 }
             }
             (Step::Resume, 0) if record.resumed => ends.push(Said::Done),
+            (Step::Resume, 0) if record.pending && !memory.coming => {
+                self.declare_lost(state, node, step, lost, &mut ends, next)
+            }
             (Step::Resume, 0)
                 if agent.has(record.container) && matches!(agent.container, Container::Held | Container::Running) =>
             {
@@ -184,7 +197,16 @@ impl Model {
                 on("notes that it resumed", &|agent| agent.records[migration].resumed = true);
             }
             (Step::Discard, 0) if !record.exists => ends.push(Said::Done),
+            (Step::Discard, 0) if record.pending && !memory.heard && !self.is(Broken::DiscardsUndrained) => {
+                if !memory.going && agent.has(record.container) {
+                    let mut after = *state;
+                    after.agents[node].memory[migration].going = true;
+                    next.push((Action { actor: actor(node), what: What::Worked(step, "sends memory again") }, after));
+                }
+            }
             (Step::Discard, 0) => on("removes the container", &|agent| {
+                agent.records[migration].pending = false;
+                agent.memory[migration].going = false;
                 if agent.has(record.container) {
                     agent.container = Container::None;
                 }
@@ -193,12 +215,34 @@ impl Model {
             (Step::Abandon, 0) => on("removes the container", &|agent| {
                 agent.memory[migration].expecting = false;
                 agent.memory[migration].arrived = false;
+                agent.memory[migration].coming = false;
+                agent.records[migration].came = false;
                 if record.has_begun(Step::Reserve) && agent.has(record.container) {
                     agent.container = Container::None;
                 }
             }),
-            (Step::Settle, 0) => on("cleans up", &|agent| agent.memory[migration].expecting = false),
+            (Step::Settle, 0) if record.pending && !memory.coming => {
+                self.declare_lost(state, node, step, lost, &mut ends, next)
+            }
+            (Step::Settle, 0) if record.pending && !agent.whole => {
+                // The source stays away for too long: nothing runs on with zeros in a page's place.
+                let mut after = *state;
+                after.agents[node].memory[migration].coming = false;
+                if !self.is(Broken::RunsOnZeros) {
+                    after.agents[node].container = Container::None;
+                }
+                let what = What::Worked(step, "gives its memory up");
+                next.push((Action { actor: actor(node), what }, after));
+            }
+            (Step::Settle, 0) if record.pending => {} // it is being written down that all is there
+            (Step::Settle, 0) => on("cleans up", &|agent| {
+                agent.records[migration].pending = false;
+                agent.memory[migration].expecting = false;
+                agent.memory[migration].coming = false;
+            }),
             (Step::Thaw, 0) => on("unpauses what it paused", &|agent| {
+                agent.records[migration].pending = false;
+                agent.memory[migration].going = false;
                 let untouched = record.closed && !self.is(Broken::ThawsWhatIsClosed);
                 if record.has_begun(Step::Ship)
                     && record.froze
@@ -230,6 +274,60 @@ impl Model {
         }
     }
 
+    /// The agent was restarted while memory came in. All of it may have come just before: then the container lives.
+    fn declare_lost(&self, state: &State, node: usize, step: Step, lost: Said, ends: &mut Vec<Said>, next: &mut Next) {
+        let lives = state.agents[node].container != Container::None;
+        if lives && !self.is(Broken::LeavesTheLost) {
+            let mut after = *state;
+            after.agents[node].container = Container::None;
+            next.push((Action { actor: actor(node), what: What::Worked(step, "ends the container") }, after));
+        } else {
+            ends.push(lost);
+        }
+    }
+
+    /// Memory travels while both agents are there, and the word that all of it has.
+    pub(super) fn pages(&self, state: &State, next: &mut Next) {
+        for migration in 0..MIGRATIONS {
+            let ends = [Role::Source, Role::Destination].map(|role| Self::who(state, migration, role));
+            let (true, [Some(source), Some(destination)]) = (self.bounds.pages, ends) else { continue };
+            let (from, to) = (state.agents[source], state.agents[destination]);
+            let mut push = |step, what, after| {
+                next.push((Action { actor: Actor::Network, what: What::Worked(step, what) }, after));
+            };
+            let flows = from.memory[migration].going && to.memory[migration].coming;
+            if flows && from.container == Container::Frozen && !to.whole {
+                let mut after = *state;
+                after.agents[destination].whole = true;
+                push(Step::Settle, "has all of the memory", after);
+            }
+            let record = to.records[migration];
+            if to.memory[migration].coming && to.whole && record.pending {
+                let mut after = *state;
+                let record = &mut after.agents[destination].records[migration];
+                (record.pending, record.came) = (false, true);
+                push(Step::Settle, "writes down that no memory is missing", after);
+            }
+            // Over the stream, or because it asks.
+            let known = match self.broken {
+                Some(Broken::TellsBeforeNoting) => flows && to.whole,
+                Some(Broken::ForgetsThatAllCame) => flows && record.came,
+                _ => record.came,
+            };
+            if from.memory[migration].going && known {
+                let mut after = *state;
+                after.agents[source].memory[migration].heard = true;
+                push(Step::Discard, "hears that no memory is missing", after);
+            }
+            let given_up = to.container == Container::None && to.records[migration].pending;
+            if self.is(Broken::ThawsWhatIsLost) && from.container == Container::Frozen && given_up {
+                let mut after = *state;
+                after.agents[source].container = Container::Running;
+                push(Step::Discard, "goes on by itself", after);
+            }
+        }
+    }
+
     /// Stores the answer, if it is one to store, and gives it.
     fn finish(&self, state: &State, node: usize, migration: usize, step: Step, said: Said, next: &mut Next) {
         let network = self.answered(state, migration as u8, step, said);
@@ -238,7 +336,7 @@ impl Model {
         agent.memory[migration].running = None;
         let record = &mut agent.records[migration];
         let closes = matches!(step, Step::Discard | Step::Abandon | Step::Settle | Step::Thaw)
-            && said != Said::Failed(FailureKind::Other)
+            && !matches!(said, Said::Failed(FailureKind::Other | FailureKind::Lost))
             && (record.exists || overtakes(step));
         if closes {
             record.exists = true;

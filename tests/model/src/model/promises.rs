@@ -18,11 +18,22 @@ impl Model {
         if let Some(other) = running.iter().find(|node| **node != owner) {
             return Some(format!("it runs on {} and {} owns it", names[*other], names[owner]));
         }
-        if !matches!(state.agents[owner].container, Container::Running | Container::Frozen | Container::Held) {
+        let frozen_elsewhere = state.agents.iter().any(|agent| agent.container == Container::Frozen);
+        for (node, agent) in state.agents.iter().enumerate() {
+            let coming = agent.memory.iter().any(|memory| memory.coming);
+            if agent.container == Container::Running && !agent.whole && !coming {
+                return Some(format!("it runs on {} without its memory, and nobody brings it", names[node]));
+            }
+        }
+        // The destination died with memory under way: the frozen copy is the last consistent state.
+        let declared = self.bounds.pages && state.agents[owner].container == Container::None && frozen_elsewhere;
+        if !declared
+            && !matches!(state.agents[owner].container, Container::Running | Container::Frozen | Container::Held)
+        {
             return Some(format!("it is lost: {} owns it and has {:?}", names[owner], state.agents[owner].container));
         }
-        let frozen = state.agents.iter().any(|agent| agent.container == Container::Frozen);
-        if state.agents[owner].container == Container::Held && !frozen {
+        let held = state.agents[owner].container == Container::Held;
+        if held && !frozen_elsewhere {
             return Some("the only copy has never run".to_owned());
         }
         let newest = Self::newest(state)?;
@@ -30,10 +41,16 @@ impl Model {
         if matches!(phase, Phase::RolledBack | Phase::Done) && running.is_empty() {
             return Some(format!("{phase:?} was said and it does not run"));
         }
-        if phase == Phase::Failed {
+        if self.is_lost(state) && state.agents[owner].container != Container::None {
+            return Some(format!(
+                "it is declared lost, and {} has it {:?}",
+                names[owner], state.agents[owner].container
+            ));
+        }
+        if phase == Phase::Failed && !self.is_lost(state) {
             return Some("it was given up although nobody touched the container".to_owned());
         }
-        if self.is_finished(state) {
+        if self.is_finished(state) && !self.is_lost(state) {
             if running.is_empty() && state.agents.iter().all(|agent| agent.memory.iter().all(|at| at.running.is_none()))
             {
                 return Some("nothing is left to do and it does not run".to_owned());
