@@ -21,7 +21,9 @@ pub(super) async fn settle(inner: &Arc<Inner>, command: &Command, reporter: &Rep
     let persons_word = record.is_a_persons_word(command.epoch);
     if persons_word {
         started_anew(inner, command, &record).await?;
-    } else if record.memory_pending || inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration) {
+    } else if record.memory_pending
+        || (record.memory_came && inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration))
+    {
         let began = Instant::now();
         let came = inner.world.memory_came(&Engine(Arc::clone(inner)), command.migration, reporter).await;
         let pending = inner.record(command.migration).is_some_and(|record| record.memory_pending);
