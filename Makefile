@@ -74,7 +74,7 @@ chaos: deps build ## Random faults in N real migrations (N=50, SEED=a number to 
 
 test-full: test ## What does not fit into make test; its last result is committed in tests/results
 	mkdir -p tests/results
-	N=200 SEED=$(or $(SEED),1) OUT=tests/results/chaos.json $(TARGET)/release/fog-chaos
+	N=216 SEED=$(or $(SEED),7) OUT=tests/results/chaos.json $(TARGET)/release/fog-chaos
 	ROUNDS=10 OUT=$(abspath tests/results/workloads.json) $(CARGO) test --locked -p fog-e2e --test workloads -- --test-threads=1 --nocapture
 	cd web && FOG_BIN_DIR=$(abspath $(TARGET))/release FOG_SCALE_NODES=1000 npm run e2e -- --project scale --project soak
 
