@@ -194,10 +194,13 @@ fn epoch(app: &Service, workload: &str) -> Option<u64> {
 
 /// An overloaded node from which nothing moves says why, once for each reason.
 fn explain_what_stays(plan: &Plan, said: &mut BTreeMap<String, String>) {
-    said.retain(|workload, _| {
-        plan.not_moved.iter().any(|stays| stays.workload.as_str() == workload)
-            || plan.actions.iter().any(|action| action.workload().as_str() == workload)
-    });
+    let told: BTreeSet<&str> = plan
+        .not_moved
+        .iter()
+        .map(|stays| stays.workload.as_str())
+        .chain(plan.actions.iter().map(|action| action.workload().as_str()))
+        .collect();
+    said.retain(|workload, _| told.contains(workload.as_str()));
     for stays in &plan.not_moved {
         say_once(said, stays.workload.as_str(), &format!("stays on {}: {}", stays.node, stays.reason));
     }

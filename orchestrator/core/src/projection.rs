@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -13,7 +14,7 @@ use crate::constraint::Peers;
 use crate::coordinate::Coordinate;
 use crate::model::{Link, Node, Snapshot, Workload};
 use crate::overload::{self, Metric, Overload, overloads};
-use crate::policy::{Effect, Policy};
+use crate::policy::{Constraint, Effect, Policy};
 use crate::score::weights;
 
 /// Overload that shows in this share of the samples has lasted: load is never even.
@@ -49,17 +50,11 @@ pub(crate) struct Load {
     pub(crate) disk: Option<f64>,
 }
 
-/// A node and what is projected for it.
-#[derive(Clone)]
-struct State<'a> {
+/// A node, as no plan changes it.
+struct Seen<'a> {
     node: &'a Node,
     /// As measured, the worst first.
     overloads: Vec<Overload>,
-    load: Load,
-    /// Moves from and to it, planned and under way.
-    moves: u32,
-    /// When a workload last left it; `Timestamp::MAX` if one is about to.
-    last_left: Option<Timestamp>,
     /// It is being emptied: because a person said so, or this window.
     draining: Option<Draining<'a>>,
     /// The window in which nothing moves from or to it.
@@ -68,6 +63,38 @@ struct State<'a> {
     neighbours: Vec<usize>,
     /// What bursts take of it, as a fraction of its cores.
     burst: f64,
+}
+
+/// What is projected for a node.
+#[derive(Clone, Copy)]
+struct State {
+    load: Load,
+    /// Moves from and to it, planned and under way.
+    moves: u32,
+    /// When a workload last left it; `Timestamp::MAX` if one is about to.
+    last_left: Option<Timestamp>,
+}
+
+/// Nodes whose states are copied together when the first of them changes.
+const SLICE: usize = 64;
+
+/// The states of all nodes. A trial shares them with what it is a trial of, but for those that it changes: a group is
+/// tried on dozens of nodes, in a cluster of thousands.
+#[derive(Clone)]
+struct States(Vec<Arc<Vec<State>>>);
+
+impl States {
+    fn new(states: &[State]) -> Self {
+        Self(states.chunks(SLICE).map(|slice| Arc::new(slice.to_vec())).collect())
+    }
+
+    fn of(&self, at: usize) -> &State {
+        &self.0[at / SLICE][at % SLICE]
+    }
+
+    fn change(&mut self, at: usize) -> &mut State {
+        &mut Arc::make_mut(&mut self.0[at / SLICE])[at % SLICE]
+    }
 }
 
 /// Why a node is being emptied.
@@ -79,17 +106,24 @@ pub(crate) enum Draining<'a> {
     Window(&'a str),
 }
 
-#[derive(Clone)]
-pub(crate) struct Projection<'a> {
+/// The cluster, as no plan changes it.
+struct Known<'a> {
     /// By name.
-    states: Vec<State<'a>>,
+    nodes: Vec<Seen<'a>>,
     index: Lookup<&'a str, usize>,
     links: Lookup<(usize, usize), &'a Link>,
+}
+
+/// Cheap to clone, to try something out.
+#[derive(Clone)]
+pub(crate) struct Projection<'a> {
+    known: Arc<Known<'a>>,
+    states: States,
     /// Where a workload is going.
-    flying: BTreeMap<&'a str, &'a str>,
+    flying: Arc<BTreeMap<&'a str, &'a str>>,
     moves_total: u32,
     /// For each of the policy's constraints, where those are that it wants together or apart.
-    peers: Vec<Option<Peers>>,
+    peers: Arc<Vec<Option<Peers>>>,
     /// The policy's weights, in the order of `FactorName::ALL`, as shares of their sum.
     pub(crate) weights: [f64; 8],
     /// The most that any node has: cores times their speed, and bytes of memory.
@@ -97,18 +131,15 @@ pub(crate) struct Projection<'a> {
     now: Timestamp,
 }
 
-impl<'a> Projection<'a> {
-    /// Everything is put into an order of its own, so that the order of the snapshot's lists never matters.
-    pub(crate) fn new(snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
-        let mut nodes: Vec<&Node> = snapshot.nodes.iter().rev().collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        nodes.dedup_by(|a, b| a.name == b.name);
+impl<'a> Known<'a> {
+    /// Of these nodes, in the order of their names.
+    fn new(nodes: &[&'a Node], snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
         let open: Vec<_> = policy.windows.iter().filter(|window| window.is_open(now)).collect();
         let window = |node: &Node, effect: Effect| {
             let found = open.iter().find(|window| window.effect == effect && window.concerns(node));
             found.map(|window| window.name.as_str())
         };
-        let state = |node: &'a Node| State {
+        let seen = |node: &&'a Node| Seen {
             draining: match node.draining {
                 true => Some(Draining::Asked),
                 false => window(node, Effect::Drain).map(Draining::Window),
@@ -116,46 +147,27 @@ impl<'a> Projection<'a> {
             frozen: window(node, Effect::Freeze),
             node,
             overloads: overloads(node, policy),
-            load: Load {
-                cpu: overload::cpu(node, policy),
-                memory: node.memory.filter(|m| m.is_finite()),
-                disk: node.disk.filter(|disk| disk.is_finite() && node.disk_bytes.is_some()),
-            },
-            moves: 0,
-            last_left: None,
             neighbours: Vec::new(),
             burst: 0.0,
         };
-        let largest = |of: fn(&Node) -> f64| nodes.iter().map(|node| of(node)).fold(0.0, f64::max);
-        let mut projection = Self {
-            largest: (largest(|node| node.cpus * node.cpu_score), largest(|node| node.memory_bytes as f64)),
-            peers: policy.constraints.iter().map(|constraint| Peers::new(constraint, &nodes)).collect(),
+        let mut known = Self {
             index: nodes.iter().enumerate().map(|(at, node)| (node.name.as_str(), at)).collect(),
-            states: nodes.into_iter().map(state).collect(),
+            nodes: nodes.iter().map(seen).collect(),
             links: Lookup::default(),
-            flying: BTreeMap::new(),
-            moves_total: 0,
-            weights: weights(policy),
-            now,
         };
         for link in &snapshot.links {
-            let ends = (projection.find(link.from.as_str()), projection.find(link.to.as_str()));
+            let ends = (known.find(link.from.as_str()), known.find(link.to.as_str()));
             let (Some(from), Some(to)) = ends else { continue };
-            projection.links.insert((from, to), link);
-            projection.states[from].neighbours.push(to);
-            projection.states[to].neighbours.push(from);
+            known.links.insert((from, to), link);
+            known.nodes[from].neighbours.push(to);
+            known.nodes[to].neighbours.push(from);
         }
-        for (constraint, peers) in policy.constraints.iter().zip(&mut projection.peers) {
-            let Some(peers) = peers else { continue };
-            for workload in snapshot.workloads.iter().filter(|workload| constraint.concerns(workload)) {
-                let flight = snapshot.in_flight.iter().find(|flight| flight.workload == workload.name);
-                let node = flight.map_or(&workload.node, |flight| &flight.to);
-                projection.index.get(node.as_str()).into_iter().for_each(|at| peers.add(*at));
-            }
-        }
-        projection.see_bursts(snapshot, policy);
-        projection.project(snapshot, policy, now);
-        projection
+        known.see_bursts(snapshot, policy);
+        known
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
     }
 
     fn see_bursts(&mut self, snapshot: &Snapshot, policy: &Policy) {
@@ -167,40 +179,82 @@ impl<'a> Projection<'a> {
                 continue;
             };
             if let Some(at) = self.find(workload.node.as_str()) {
-                self.states[at].burst += sane((workload.cpus - usual) / self.node(at).cpus);
+                let seen = &mut self.nodes[at];
+                seen.burst += sane((workload.cpus - usual) / seen.node.cpus);
             }
         }
+    }
+}
+
+impl<'a> Projection<'a> {
+    /// Everything is put into an order of its own, so that the order of the snapshot's lists never matters.
+    pub(crate) fn new(snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) -> Self {
+        let mut nodes: Vec<&Node> = snapshot.nodes.iter().rev().collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        nodes.dedup_by(|a, b| a.name == b.name);
+        let known = Known::new(&nodes, snapshot, policy, now);
+        let state = |node: &&Node| State {
+            load: Load {
+                cpu: overload::cpu(node, policy),
+                memory: node.memory.filter(|m| m.is_finite()),
+                disk: node.disk.filter(|disk| disk.is_finite() && node.disk_bytes.is_some()),
+            },
+            moves: 0,
+            last_left: None,
+        };
+        let largest = |of: fn(&Node) -> f64| nodes.iter().map(|node| of(node)).fold(0.0, f64::max);
+        let mut peers: Vec<_> = policy.constraints.iter().map(|constraint| Peers::new(constraint, &nodes)).collect();
+        for (constraint, peers) in policy.constraints.iter().zip(&mut peers) {
+            let Some(peers) = peers else { continue };
+            for workload in snapshot.workloads.iter().filter(|workload| constraint.concerns(workload)) {
+                let flight = snapshot.in_flight.iter().find(|flight| flight.workload == workload.name);
+                let node = flight.map_or(&workload.node, |flight| &flight.to);
+                known.find(node.as_str()).into_iter().for_each(|at| peers.add(at));
+            }
+        }
+        let mut projection = Self {
+            largest: (largest(|node| node.cpus * node.cpu_score), largest(|node| node.memory_bytes as f64)),
+            states: States::new(&nodes.iter().map(state).collect::<Vec<_>>()),
+            known: Arc::new(known),
+            flying: Arc::default(),
+            moves_total: 0,
+            peers: Arc::new(peers),
+            weights: weights(policy),
+            now,
+        };
+        projection.project(snapshot, policy, now);
+        projection
     }
 
     /// Why an overloaded node is left alone for a while; `None` if it is not, or no longer.
     pub(crate) fn passing(&self, at: usize, policy: &Policy) -> Option<Passing> {
-        let state = &self.states[at];
-        let [Overload { metric: Metric::Cpu, value, threshold }] = state.overloads[..] else { return None };
+        let seen = &self.known.nodes[at];
+        let [Overload { metric: Metric::Cpu, value, threshold }] = seen.overloads[..] else { return None };
         let samples = (policy.burst.wait_s / policy.sampling.interval_s).ceil().clamp(0.0, 1e6) as usize;
-        let window = &state.node.cpu_window;
+        let window = &seen.node.cpu_window;
         let last = &window[window.len().saturating_sub(samples)..];
         let hot = last.iter().filter(|cpu| **cpu >= threshold.start).count();
-        let seen = last.len() == samples;
+        let complete = last.len() == samples;
         if let Some(last) = last.last().filter(|cpu| samples > 0 && **cpu < threshold.done) {
             return Some(Passing::Ending { last: *last });
         }
-        let often = state.node.cpu_hot.is_some_and(|share| share >= policy.burst.often);
-        if samples == 0 || often || seen && hot as f64 >= LASTS * samples as f64 {
+        let often = seen.node.cpu_hot.is_some_and(|share| share >= policy.burst.often);
+        if samples == 0 || often || complete && hot as f64 >= LASTS * samples as f64 {
             return None;
         }
-        let without = value - state.burst;
+        let without = value - seen.burst;
         if without < threshold.start.min(policy.burst.under) {
             return Some(Passing::Burst { without: without.max(0.0) });
         }
         // A history that is too short to tell is no reason to wait.
-        (seen && value < threshold.start + policy.burst.slight).then_some(Passing::Slight)
+        (complete && value < threshold.start + policy.burst.slight).then_some(Passing::Slight)
     }
 
     fn project(&mut self, snapshot: &'a Snapshot, policy: &'a Policy, now: Timestamp) {
         let mut flights: Vec<_> = snapshot.in_flight.iter().collect();
         flights.sort_by_key(|flight| &flight.workload);
         for flight in &flights {
-            self.flying.insert(flight.workload.as_str(), flight.to.as_str());
+            Arc::make_mut(&mut self.flying).insert(flight.workload.as_str(), flight.to.as_str());
             self.count(self.find(flight.from.as_str()), self.find(flight.to.as_str()));
         }
         // Only these few have moved; most workloads never do.
@@ -222,7 +276,7 @@ impl<'a> Projection<'a> {
             let (Some(moved_at), Some(from)) = (workload.moved_at, &workload.last_from) else { continue };
             let from_at = self.find(from.as_str());
             if let Some(at) = from_at {
-                let left = &mut self.states[at].last_left;
+                let left = &mut self.states.change(at).last_left;
                 *left = Some(left.map_or(moved_at, |left| left.max(moved_at)));
             }
             let fresh = moved_at <= now && now.duration_since(moved_at) < window;
@@ -234,23 +288,23 @@ impl<'a> Projection<'a> {
 
     /// How many nodes there are; each is known by a number below this.
     pub(crate) fn len(&self) -> usize {
-        self.states.len()
+        self.known.nodes.len()
     }
 
     pub(crate) fn node(&self, at: usize) -> &'a Node {
-        self.states[at].node
+        self.known.nodes[at].node
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.index.get(name).copied()
+        self.known.find(name)
     }
 
     pub(crate) fn draining(&self, at: usize) -> Option<Draining<'a>> {
-        self.states[at].draining
+        self.known.nodes[at].draining
     }
 
     pub(crate) fn frozen(&self, at: usize) -> Option<&'a str> {
-        self.states[at].frozen
+        self.known.nodes[at].frozen
     }
 
     /// Where those are that the policy's constraint of this index wants together or apart.
@@ -260,16 +314,16 @@ impl<'a> Projection<'a> {
 
     /// What the node suffers from, as measured; the worst first.
     pub(crate) fn overloads(&self, at: usize) -> &[Overload] {
-        &self.states[at].overloads
+        &self.known.nodes[at].overloads
     }
 
     /// The nodes that something is known about the way to; some perhaps twice.
     pub(crate) fn neighbours(&self, at: usize) -> &[usize] {
-        &self.states[at].neighbours
+        &self.known.nodes[at].neighbours
     }
 
     pub(crate) fn load(&self, at: usize) -> Load {
-        self.states[at].load
+        self.states.of(at).load
     }
 
     /// The load of `destination` once `workload` is there too.
@@ -303,7 +357,7 @@ impl<'a> Projection<'a> {
     }
 
     pub(crate) fn moves(&self, at: usize) -> u32 {
-        self.states[at].moves
+        self.states.of(at).moves
     }
 
     pub(crate) fn moves_total(&self) -> u32 {
@@ -312,7 +366,7 @@ impl<'a> Projection<'a> {
 
     /// When a workload last left the node; in the future if one is about to.
     pub(crate) fn last_left(&self, at: usize) -> Option<Timestamp> {
-        self.states[at].last_left
+        self.states.of(at).last_left
     }
 
     /// Whether `workload` left `at` last, within `cooldown.longest_s`: it may have to return, but rather goes elsewhere.
@@ -323,14 +377,14 @@ impl<'a> Projection<'a> {
 
     pub(crate) fn rtt_ms(&self, a: usize, b: usize) -> Option<f64> {
         self.either_way(a, b, |link| link.rtt_ms).or_else(|| {
-            let place = |at: usize| self.states[at].node.coordinate.filter(Coordinate::is_known);
+            let place = |at: usize| self.known.nodes[at].node.coordinate.filter(Coordinate::is_known);
             Some(place(a)?.rtt_ms(&place(b)?)).filter(|rtt_ms| rtt_ms.is_finite())
         })
     }
 
     /// Whether delays may be known that no link tells.
     pub(crate) fn has_coordinates(&self) -> bool {
-        self.states.iter().any(|state| state.node.coordinate.is_some())
+        self.known.nodes.iter().any(|seen| seen.node.coordinate.is_some())
     }
 
     pub(crate) fn bandwidth_mbps(&self, from: usize, to: usize) -> Option<f64> {
@@ -338,45 +392,50 @@ impl<'a> Projection<'a> {
     }
 
     fn either_way(&self, a: usize, b: usize, read: impl Fn(&Link) -> Option<f64>) -> Option<f64> {
-        let there = self.links.get(&(a, b)).and_then(|link| read(link));
-        there.or_else(|| self.links.get(&(b, a)).and_then(|link| read(link))).filter(|value| value.is_finite())
+        let there = self.known.links.get(&(a, b)).and_then(|link| read(link));
+        there.or_else(|| self.known.links.get(&(b, a)).and_then(|link| read(link))).filter(|value| value.is_finite())
     }
 
     /// Plans a move.
     pub(crate) fn plan(&mut self, policy: &Policy, workload: &'a Workload, source: usize, destination: usize) {
-        self.flying.insert(workload.name.as_str(), self.node(destination).name.as_str());
+        let destination_name = self.node(destination).name.as_str();
+        Arc::make_mut(&mut self.flying).insert(workload.name.as_str(), destination_name);
         self.count(Some(source), Some(destination));
         self.shift(workload, Some(source), Some(destination));
-        let constraints = policy.constraints.iter().zip(&mut self.peers);
-        for (_, peers) in constraints.filter(|(constraint, _)| constraint.concerns(workload)) {
+        let concern = |constraint: &Constraint| constraint.concerns(workload);
+        if !policy.constraints.iter().any(concern) {
+            return;
+        }
+        let constraints = policy.constraints.iter().zip(Arc::make_mut(&mut self.peers));
+        for (_, peers) in constraints.filter(|(constraint, _)| concern(constraint)) {
             peers.iter_mut().for_each(|peers| peers.shift(source, destination));
         }
     }
 
     /// Keeps a part of a node for a workload that is there.
     pub(crate) fn reserve(&mut self, at: usize, share: Share) {
-        let load = &mut self.states[at].load;
+        let load = &mut self.states.change(at).load;
         load.cpu = load.cpu.map(|cpu| cpu + share.cpu);
         load.memory = load.memory.map(|memory| memory + share.memory);
     }
 
     fn count(&mut self, from: Option<usize>, to: Option<usize>) {
         for at in [from, to].into_iter().flatten() {
-            self.states[at].moves += 1;
+            self.states.change(at).moves += 1;
         }
         self.moves_total += 1;
         if let Some(from) = from {
-            self.states[from].last_left = Some(Timestamp::MAX);
+            self.states.change(from).last_left = Some(Timestamp::MAX);
         }
     }
 
     fn shift(&mut self, workload: &Workload, from: Option<usize>, to: Option<usize>) {
         let (Some(from), Some(to)) = (from, to) else { return };
         let (less, more) = (self.share(workload, from, from), self.share(workload, from, to));
-        let load = &mut self.states[from].load;
+        let load = &mut self.states.change(from).load;
         load.cpu = load.cpu.map(|cpu| (cpu - less.cpu).max(0.0));
         load.memory = load.memory.map(|memory| (memory - less.memory).max(0.0));
-        let load = &mut self.states[to].load;
+        let load = &mut self.states.change(to).load;
         load.cpu = load.cpu.map(|cpu| cpu + more.cpu);
         load.memory = load.memory.map(|memory| memory + more.memory);
         load.disk = load.disk.map(|disk| disk + more.disk);
