@@ -14,8 +14,8 @@ use crate::runtime::{Docker, DockerError};
 
 const LOOK: Duration = Duration::from_micros(300);
 
-/// The kernel thaws at once; a busy node shows it later.
-const MELTS: Duration = Duration::from_secs(5);
+/// The kernel freezes and thaws at once; a busy node shows it later.
+const TURNS: Duration = Duration::from_secs(5);
 
 /// A pause whose answer may be outstanding. It must be waited for: dropped, it would still take place.
 #[must_use]
@@ -52,13 +52,22 @@ pub(super) fn is_still_frozen(init: i32) -> Option<bool> {
 
 /// Thaws what the kernel holds frozen; false: it still does. Blocking.
 pub(super) fn melt(init: i32) -> bool {
-    let Some(state) = state_file(&tasks::cgroup(init), Path::new("/sys/fs/cgroup")) else { return true };
-    let (file, word) = match state.file_name().is_some_and(|name| name == "freezer.state") {
-        true => (state.clone(), "THAWED"),
-        false => (state.with_file_name("cgroup.freeze"), "0"),
+    state_file(&tasks::cgroup(init), Path::new("/sys/fs/cgroup")).is_none_or(|state| turn(&state, false))
+}
+
+/// Freezes what the kernel has thawed, for Docker to thaw it: runc refuses to where nothing is frozen. False: it still
+/// is thawed. Blocking.
+pub(super) fn again(init: i32) -> bool {
+    state_file(&tasks::cgroup(init), Path::new("/sys/fs/cgroup")).is_none_or(|state| turn(&state, true))
+}
+
+fn turn(state: &Path, frozen: bool) -> bool {
+    let (file, words) = match state.file_name().is_some_and(|name| name == "freezer.state") {
+        true => (state.to_owned(), ["THAWED", "FROZEN"]),
+        false => (state.with_file_name("cgroup.freeze"), ["0", "1"]),
     };
-    let is_thawed = || !std::fs::read_to_string(&state).is_ok_and(|text| is_frozen(&text));
-    is_thawed() || (std::fs::write(file, word).is_ok() && tasks::wait_until(MELTS, is_thawed))
+    let is_so = || std::fs::read_to_string(state).is_ok_and(|text| is_frozen(&text)) == frozen;
+    is_so() || (std::fs::write(file, words[usize::from(frozen)]).is_ok() && tasks::wait_until(TURNS, is_so))
 }
 
 fn flatten(answer: Result<Result<(), DockerError>, tokio::task::JoinError>) -> Result<(), DockerError> {
@@ -93,6 +102,16 @@ mod tests {
     fn the_kernels_words() {
         assert!(is_frozen("FROZEN\n") && is_frozen("populated 1\nfrozen 1\n"));
         assert!(!is_frozen("FREEZING\n") && !is_frozen("THAWED\n") && !is_frozen("populated 1\nfrozen 0\n"));
+    }
+
+    #[test]
+    fn frozen_and_thawed_as_the_first_layout_has_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("freezer.state");
+        let reads = |word: &str| std::fs::read_to_string(&state).is_ok_and(|text| text == word);
+        std::fs::write(&state, "THAWED").expect("write");
+        assert!(turn(&state, true) && reads("FROZEN"));
+        assert!(turn(&state, false) && reads("THAWED"));
     }
 
     #[test]

@@ -75,6 +75,17 @@ async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<()
     } else {
         None
     };
+    let paused = record.froze && state_is(&inspect, "Paused");
+    if paused
+        && let Some(init) = init
+        && !inner.world.freeze_again(init).await?
+    {
+        // CRIU thaws the cgroup once it holds every task; one that died since has let them go.
+        return Err(Cause::new(
+            FailureKind::Runtime,
+            "Docker holds the container for paused, and the kernel lets it run.",
+        ));
+    }
     if record.held
         && let Some(init) = init
     {
@@ -82,7 +93,7 @@ async fn undo(inner: &Arc<Inner>, container: &str, record: &Record) -> Result<()
         let runs = inner.world.let_run(init, record.stopped_tasks.clone()).await?;
         runs.ok_or_else(|| Cause::new(FailureKind::Runtime, "The tasks were told to continue and some do not."))?;
     }
-    if record.froze && state_is(&inspect, "Paused") {
+    if paused {
         inner.world.unpause(container).await.map_err(Cause::docker("unpause the container"))?;
     } else if let Some(init) = init.filter(|_| record.froze)
         && !inner.world.melt(init).await?

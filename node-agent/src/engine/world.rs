@@ -63,6 +63,12 @@ pub trait World: Debug + Send + Sync {
         Box::pin(async { Ok(true) })
     }
 
+    /// Freezes tasks below `init` that run though Docker holds them for paused, so that it can thaw them; `false`: they run.
+    fn freeze_again(&self, init: i32) -> BoxFuture<'_, Result<bool, Failure>> {
+        let _ = init;
+        Box::pin(async { Ok(true) })
+    }
+
     /// Starts a container anew, as Docker starts any.
     fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>>;
 
@@ -144,6 +150,10 @@ impl World for Host {
 
     fn melt(&self, init: i32) -> BoxFuture<'_, Result<bool, Failure>> {
         Box::pin(async move { Ok(blocking(move || freeze::melt(init)).await?) })
+    }
+
+    fn freeze_again(&self, init: i32) -> BoxFuture<'_, Result<bool, Failure>> {
+        Box::pin(async move { Ok(blocking(move || freeze::again(init)).await?) })
     }
 
     fn start<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<(), DockerError>> {

@@ -138,8 +138,11 @@ impl<'a> Trouble<'a> {
             Fault::ResetLink => Harm::Reset,
             Fault::CriuDump | Fault::CriuRestore => {
                 // criu/include/fault-injection.h: early in the dump, at the parasite's call; at the root task's restore, after it.
-                let number = random.of(if self.fault == Fault::CriuDump { &["1", "4"] } else { &["2", "5"] });
-                cluster.node(self.node).write_file(CRIU_FAULT, number)?;
+                let number = random.of(if self.fault == Fault::CriuDump { &["1", "5"] } else { &["2", "6"] });
+                // A move begins on either node.
+                for node in ["A", "B"] {
+                    cluster.node(node).write_file(CRIU_FAULT, number)?;
+                }
                 return Ok(Vec::new());
             }
             _ => return Ok(Vec::new()),
@@ -250,7 +253,9 @@ impl<'a> Trouble<'a> {
                     Ok(over().ok().filter(|migration| migration.phase.is_over()).map(drop))
                 })?;
             }
-            cluster.node(node).run(&["rm", "-f", CRIU_FAULT])?;
+            for node in ["A", "B"] {
+                cluster.node(node).run(&["rm", "-f", CRIU_FAULT])?;
+            }
         }
         if self.fault == Fault::TakeName {
             for moving in moves {
