@@ -16,7 +16,7 @@ use crate::aside;
 use crate::fleet::{Fleet, NodeView, WorkloadView};
 
 /// So many nodes or workloads are copied before whoever else needs the fleet gets it: heartbeats do not wait for a snapshot.
-const SLICE: usize = 512;
+const SLICE: usize = 64;
 /// Long enough for somebody who waits to get his turn.
 const BREATH: Duration = Duration::from_micros(50);
 
