@@ -613,7 +613,7 @@ impl Driver {
             Step::Restore => Order::Restore,
             Step::Resume => Order::Resume,
             Step::Discard => Order::Discard,
-            Step::Settle => Order::Settle,
+            Step::Settle => Order::Settle { discarded: !self.migration.state.outstanding.contains(&Step::Discard) },
             Step::Thaw => Order::Thaw,
             Step::Abandon => Order::Abandon,
         })

@@ -35,13 +35,16 @@ pub(super) async fn discard(inner: &Arc<Inner>, command: &Command, cancel: &Canc
         if record.memory_pending && !persons_word {
             // Not before the destination has all of the memory that only this copy holds.
             let inspect = inner.world.inspect(container).await.map_err(Cause::docker("inspect the container"))?;
-            let engine = Engine(Arc::clone(inner));
-            let went = inner.world.memory_went(&engine, command.migration, inspect.as_ref().and_then(init_of));
-            memory = tokio::select! {
-                went = went => went?,
-                // It never will where a person had to decide.
-                () = cancel.cancelled() => return Err(Cause::cancelled()),
-            };
+            // Whose processes have ended, by a reboot or a user, holds none any more: there is nothing to keep it for.
+            if let Some(init) = inspect.as_ref().and_then(init_of) {
+                let engine = Engine(Arc::clone(inner));
+                let went = inner.world.memory_went(&engine, command.migration, Some(init));
+                memory = tokio::select! {
+                    went = went => went?,
+                    // It never will where a person had to decide.
+                    () = cancel.cancelled() => return Err(Cause::cancelled()),
+                };
+            }
             inner.note(command, Role::Source, |record| record.memory_pending = false).await?;
         }
         remove(inner, container).await?;

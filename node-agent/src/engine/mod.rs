@@ -282,7 +282,7 @@ impl Engine {
             Order::Restore => self.0.world.restore(job).await.map_err(Cause::from),
             Order::Resume => resume::resume(&self.0, &command).await,
             Order::Discard => discard::discard(&self.0, &command, &lane.cancel).await,
-            Order::Settle => settle::settle(&self.0, &command, &reporter).await,
+            Order::Settle { discarded } => settle::settle(&self.0, &command, *discarded, &reporter).await,
             Order::Thaw => thaw::thaw(&self.0, &command).await,
             Order::Abandon => abandon::abandon(&self.0, &command).await,
         };

@@ -15,14 +15,15 @@ use super::{Engine, Inner, Reporter, bind_mounts, discard, ms_since};
 use crate::journal::Record;
 use crate::runtime::{DockerError, specification};
 
-pub(super) async fn settle(inner: &Arc<Inner>, command: &Command, reporter: &Reporter) -> StepResult {
+/// `discarded`: the source's copy is gone, so nobody is left there who has to hear that the memory came.
+pub(super) async fn settle(inner: &Arc<Inner>, command: &Command, discarded: bool, reporter: &Reporter) -> StepResult {
     let Some(record) = inner.record(command.migration) else { return Ok(Report::default()) };
     let mut stages_ms = BTreeMap::new();
     let persons_word = record.is_a_persons_word(command.epoch);
     if persons_word {
         started_anew(inner, command, &record).await?;
     } else if record.memory_pending
-        || (record.memory_came && inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration))
+        || (record.memory_came && !discarded && inner.world.memory_comes(&Engine(Arc::clone(inner)), command.migration))
     {
         let began = Instant::now();
         let came = inner.world.memory_came(&Engine(Arc::clone(inner)), command.migration, reporter).await;

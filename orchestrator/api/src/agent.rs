@@ -394,7 +394,11 @@ pub enum Order {
     /// See [`Step::Discard`].
     Discard,
     /// See [`Step::Settle`].
-    Settle,
+    Settle {
+        /// The source's copy is removed: nobody there waits to hear that all of the memory has come.
+        #[serde(default)]
+        discarded: bool,
+    },
     /// See [`Step::Thaw`].
     Thaw,
     /// See [`Step::Abandon`].
@@ -411,7 +415,7 @@ impl Order {
             Order::Restore => Step::Restore,
             Order::Resume => Step::Resume,
             Order::Discard => Step::Discard,
-            Order::Settle => Step::Settle,
+            Order::Settle { .. } => Step::Settle,
             Order::Thaw => Step::Thaw,
             Order::Abandon => Step::Abandon,
         }

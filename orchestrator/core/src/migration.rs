@@ -23,7 +23,7 @@
 //! | Moving | nobody | source; the destination builds one, held | rolls back: abandon ∥ thaw |
 //! | Committing | nobody | both | a refused transaction rolls back; a lost reply is asked again |
 //! | Resuming | destination, from the step's success on | source | the step is repeated; only `gone` ends it, as Failed |
-//! | Discarding | destination | source, until discarded | the steps are repeated until done |
+//! | Discarding | destination | source, until discarded or its processes are gone | the steps are repeated until done |
 //! | RollingBack | source, from the step's success on | destination, until abandoned | the steps are repeated; only `gone` ends it |
 //! | Failed, not committed | nobody: somebody removed or stopped the source's | nobody | it is the source's; there is nothing to undo |
 //! | Failed, committed | nobody: the destination's is gone, or lost memory | source | nothing is ordered until a person says which end to keep |

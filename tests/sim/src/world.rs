@@ -249,13 +249,13 @@ impl Inner {
                 }
                 self.containers.remove(&here);
             }
-            Order::Settle if persons_word && state.is_none() => {
+            Order::Settle { .. } if persons_word && state.is_none() => {
                 return failed(FailureKind::Gone, "the container is gone");
             }
-            Order::Settle if persons_word => {
+            Order::Settle { .. } if persons_word => {
                 self.containers.insert(here, State::Running);
             }
-            Order::Settle => {}
+            Order::Settle { .. } => {}
             Order::Thaw => {
                 if state.is_none() {
                     return failed(FailureKind::Gone, "the container is gone");
