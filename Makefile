@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 APT_TOOLS := debootstrap:debootstrap ip:iproute2 nsenter:util-linux setpriv:util-linux nft:nftables cc:gcc chromium:chromium curl:curl
 .DEFAULT_GOAL := help
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tests/*' -not -path 'web/screenshots/*' -not -path 'web/src/api/*') orchestrator/api/openapi.json
-.PHONY: bench help demo demo-sim build check test test-full e2e monitoring api-fuzz chaos bench-decisions bench-load web web-e2e deny deps deps-build clean
+.PHONY: bench help demo demo-sim build check test test-full simulation soak e2e monitoring api-fuzz chaos bench-decisions bench-load web web-e2e deny deps deps-build clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -40,7 +40,14 @@ check: deps-build web/dist/index.html ## Fast inner loop: format, lints, unit an
 
 test: ## Everything: check, then the end-to-end tests on real hosts
 	@[ "$$(id -u)" = 0 ] || { echo "The end-to-end tests start real hosts, which needs root: run 'make test' as root, or 'make check' for the rest."; exit 1; }
-	$(MAKE) --no-print-directory deps check build monitoring api-fuzz web-e2e e2e
+	$(MAKE) --no-print-directory deps check build simulation monitoring api-fuzz web-e2e e2e
+
+simulation: ## 1,000 hours of simulated clusters under faults, after make build: every promise kept, every broken variant caught
+	$(TARGET)/release/fog-soak prove
+	$(TARGET)/release/fog-soak soak --hours 1000
+
+soak: build ## Simulated clusters for as long as you like (HOURS=10000, SEED=1 is the first one's, OUT=figures.json)
+	$(TARGET)/release/fog-soak soak --hours $(or $(HOURS),10000) --seed $(or $(SEED),1) $(if $(OUT),--out $(OUT))
 
 e2e: ## The end-to-end tests alone, after make build
 	$(CARGO) build --locked -p fog-lab
